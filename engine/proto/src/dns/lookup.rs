@@ -1,0 +1,1 @@
+//! The lookup state machine: one question over several servers, UDP and TCP.

@@ -1,0 +1,5 @@
+//! Mailproof verifies SPF, DKIM, DMARC and ARC for message streams, with a cached DNS layer.
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "zone-files")]
+pub mod zone;

@@ -1,0 +1,17 @@
+//! Cases where this project differs from the corpus on purpose; each with its reason and section.
+
+/// One case we answer otherwise than its set expects.
+#[derive(Clone, Copy, Debug)]
+pub struct Exception {
+    /// The set.
+    pub set: &'static str,
+    /// The id of the case.
+    pub id: &'static str,
+    /// Why, in one sentence.
+    pub reason: &'static str,
+    /// The section that decides.
+    pub section: &'static str,
+}
+
+/// Every exception.
+pub const EXCEPTIONS: &[Exception] = &[];

@@ -1,0 +1,9 @@
+//! The sets on messages.
+
+use super::SetRunner;
+
+/// The runner for a set of this kind.
+#[must_use]
+pub fn runner(_set: &str) -> Option<SetRunner> {
+    None
+}

@@ -1,0 +1,4 @@
+//! What Mailproof's tests share: the corpus runner, a driver for evaluations, scenarios and the oracles.
+
+pub mod corpus;
+pub mod drive;

@@ -1,0 +1,86 @@
+//! `mailproof-testkit corpus [DIR] [--set S]...`: runs the corpus and prints one line a set.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use mailproof_testkit::corpus;
+use mailproof_testkit::corpus::exceptions::EXCEPTIONS;
+
+#[derive(Parser)]
+#[command(about = "Test tools of Mailproof")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every set under DIR that follows the common form
+    Corpus {
+        /// Default: $MAILPROOF_CORPUS, then ../shared/corpus
+        dir: Option<PathBuf>,
+        /// Only this set; may be given several times
+        #[arg(long)]
+        set: Vec<String>,
+        /// Show every failing case, excepted ones too
+        #[arg(long)]
+        verbose: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let Arguments { command: Command::Corpus { dir, set, verbose } } = Arguments::parse();
+    let Some(dir) = dir.or_else(corpus::directory) else {
+        eprintln!("mailproof-testkit: no corpus: set MAILPROOF_CORPUS or name a directory");
+        return ExitCode::from(66);
+    };
+    let mut names: Vec<String> = match std::fs::read_dir(&dir) {
+        Ok(entries) => entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect(),
+        Err(error) => {
+            eprintln!("mailproof-testkit: {}: {error}", dir.display());
+            return ExitCode::from(66);
+        }
+    };
+    names.retain(|name| dir.join(name).is_dir() && (set.is_empty() || set.contains(name)));
+    names.sort();
+    let mut totals = (0, 0, 0);
+    for name in &names {
+        let Some(run) = corpus::runner(name) else {
+            println!("{name}: not read by any part of this project yet");
+            continue;
+        };
+        let cases = match run(&dir.join(name)) {
+            Ok(cases) => cases,
+            Err(error) => {
+                println!("{name}: unreadable: {error}");
+                totals.1 += 1;
+                continue;
+            }
+        };
+        let mut counts = (0, 0, 0);
+        for case in &cases {
+            let excepted = EXCEPTIONS.iter().find(|it| it.set == name && it.id == case.id);
+            match (&case.failure, excepted) {
+                (None, _) => counts.0 += 1,
+                (Some(failure), None) => {
+                    counts.1 += 1;
+                    println!("  {name}/{}: {failure}", case.id);
+                }
+                (Some(failure), Some(exception)) => {
+                    counts.2 += 1;
+                    if verbose {
+                        println!(
+                            "  {name}/{}: excepted: {failure}; {} ({})",
+                            case.id, exception.reason, exception.section
+                        );
+                    }
+                }
+            }
+        }
+        println!("{name}: {} passed, {} failed, {} excepted", counts.0, counts.1, counts.2);
+        totals = (totals.0 + counts.0, totals.1 + counts.1, totals.2 + counts.2);
+    }
+    println!("{} passed, {} failed, {} excepted", totals.0, totals.1, totals.2);
+    if totals.1 == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
