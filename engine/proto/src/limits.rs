@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// Octets of the header block that are read; a longer one is cut off and reported.
 pub const HEADER_BLOCK_BYTES_MAX: usize = 1024 * 1024;
-/// Header fields that are looked at.
-pub const HEADER_FIELDS_MAX: usize = 2000;
+/// Header fields that are looked at; of a message with more, nothing is believed.
+pub const HEADER_FIELDS_MAX: usize = 10_000;
 /// Octets of one header field, name and folding included.
 pub const HEADER_FIELD_BYTES_MAX: usize = 64 * 1024;
 /// DKIM signatures judged per message (RFC 6376 section 6.1 permits a cap).
@@ -29,7 +29,7 @@ pub const SPF_PTR_NAMES_MAX: usize = 10;
 /// Time an SPF evaluation may take in all (RFC 7208 section 4.6.4 asks for at least 20 seconds).
 pub const SPF_TIME_MAX: Duration = Duration::from_secs(20);
 /// Octets of an SPF explanation that is passed on.
-pub const SPF_EXPLANATION_BYTES_MAX: usize = 1024;
+pub const SPF_EXPLANATION_BYTES_MAX: usize = 1000;
 /// Queries of one DMARC tree walk (RFC 9989 section 4.10).
 pub const DMARC_WALK_QUERIES_MAX: usize = 8;
 /// ARC sets of one message (RFC 8617 section 4.2.1).

@@ -2,3 +2,5 @@
 
 pub mod corpus;
 pub mod drive;
+pub mod scenario;
+pub mod verify;
