@@ -193,12 +193,15 @@ impl HeaderIndex {
             self.defects.garbage_lines += 1;
             return;
         };
-        if self.fields.len() >= HEADER_FIELDS_MAX || raw.len() > HEADER_FIELD_BYTES_MAX || u32::try_from(end).is_err() {
-            self.defects.header_over_limit = true;
-            return;
-        }
         let name = trim_end(raw.get(..colon).unwrap_or_default());
         let kind = FieldKind::of(name);
+        if self.fields.len() >= HEADER_FIELDS_MAX || raw.len() > HEADER_FIELD_BYTES_MAX || u32::try_from(end).is_err() {
+            self.defects.header_over_limit = true;
+            // A forged result must be found wherever it hides, so that it can be removed (RFC 8601 section 5).
+            if kind != FieldKind::AuthenticationResults || u32::try_from(end).is_err() {
+                return;
+            }
+        }
         if let Some(bit) = kind.singleton_bit() {
             self.defects.repeated_singletons += u32::from(*seen_once & bit != 0);
             *seen_once |= bit;
