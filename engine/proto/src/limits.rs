@@ -42,3 +42,14 @@ pub const TXT_ANSWER_BYTES_MAX: usize = 64 * 1024;
 pub const MESSAGE_TIME_MAX: Duration = Duration::from_secs(30);
 /// DNS questions that one message may cause; the excess is answered as failed.
 pub const QUESTIONS_MAX: usize = 400;
+/// Results of one Authentication-Results field that are read; a field with more is not read at all.
+pub const AUTHRES_RESULTS_MAX: usize = 100;
+/// Properties of one result that are read; a field with more is not read at all.
+pub const AUTHRES_PROPERTIES_MAX: usize = 50;
+/// Octets of one value that is written, so that no line passes the 998 of RFC 5322 section 2.1.1. Reasons and comments
+/// are cut off there; a longer property is left out, because half a name is another name.
+pub const AUTHRES_VALUE_BYTES_MAX: usize = 900;
+/// Octets of one method, result, ptype or property that is written.
+pub const AUTHRES_KEYWORD_BYTES_MAX: usize = 64;
+/// Octets of an authserv-id: those of a domain name.
+pub const AUTHSERV_ID_BYTES_MAX: usize = 255;
