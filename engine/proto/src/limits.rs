@@ -12,10 +12,14 @@ pub const HEADER_FIELD_BYTES_MAX: usize = 64 * 1024;
 pub const DKIM_SIGNATURES_MAX: usize = 10;
 /// Names in one `h=` tag.
 pub const DKIM_SIGNED_NAMES_MAX: usize = 200;
+/// Tags in one tag list (RFC 6376 section 3.2); more are no list that anyone publishes.
+pub const TAGS_MAX: usize = 64;
 /// Key records tried where a selector holds several (RFC 6376 section 3.6.2.2 leaves it open).
 pub const DKIM_KEY_RECORDS_MAX: usize = 3;
 /// Smallest RSA modulus that may verify (RFC 8301 section 3.2), in bits.
 pub const RSA_BITS_MIN: usize = 1024;
+/// Bits of a public RSA exponent; real ones have 2 or 17.
+pub const RSA_EXPONENT_BITS_MAX: usize = 32;
 /// Largest RSA modulus that is tried, in bits.
 pub const RSA_BITS_MAX: usize = 8192;
 /// Terms that cause DNS queries, per SPF evaluation (RFC 7208 section 4.6.4).

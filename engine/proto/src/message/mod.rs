@@ -277,6 +277,9 @@ impl Field<'_> {
 }
 
 impl FieldKind {
+    /// Kinds there are.
+    pub(crate) const COUNT: usize = Self::Other as usize + 1;
+
     /// Which field a name stands for; case does not matter (RFC 5322 section 1.2.2).
     #[must_use]
     pub fn of(name: &[u8]) -> Self {

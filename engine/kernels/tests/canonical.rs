@@ -1,0 +1,130 @@
+//! The canonical forms against a routine that sees the whole body and takes octet by octet.
+
+use mailproof_kernels::{RelaxedBody, SimpleBody};
+use proptest::prelude::*;
+
+/// RFC 6376 section 3.4.3.
+fn simple_plain(body: &[u8]) -> Vec<u8> {
+    let mut out = body.to_vec();
+    while out.ends_with(b"\r\n") {
+        out.truncate(out.len() - 2);
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// RFC 6376 section 3.4.4.
+fn relaxed_plain(body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for &octet in body {
+        match octet {
+            b' ' | b'\t' if out.last() == Some(&b' ') => {}
+            b' ' | b'\t' => out.push(b' '),
+            b'\n' if out.ends_with(b" \r") => {
+                out.truncate(out.len() - 2);
+                out.extend_from_slice(b"\r\n");
+            }
+            _ => out.push(octet),
+        }
+    }
+    if out.ends_with(b" ") {
+        out.pop();
+    }
+    while out.ends_with(b"\r\n") {
+        out.truncate(out.len() - 2);
+    }
+    if !out.is_empty() {
+        out.extend_from_slice(b"\r\n");
+    }
+    out
+}
+
+fn relaxed<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut body = RelaxedBody::new();
+    for chunk in chunks {
+        body.update(chunk, |run| out.extend_from_slice(run));
+    }
+    body.finish(|run| out.extend_from_slice(run));
+    out
+}
+
+fn simple<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut body = SimpleBody::new();
+    for chunk in chunks {
+        body.update(chunk, |run| out.extend_from_slice(run));
+    }
+    body.finish(|run| out.extend_from_slice(run));
+    out
+}
+
+#[test]
+fn examples_of_the_standard() {
+    // RFC 6376 section 3.4.5.
+    let body = &b" C \r\nD \t E\r\n\r\n\r\n"[..];
+    assert_eq!(relaxed([body]), b" C\r\nD E\r\n");
+    assert_eq!(simple([body]), b" C \r\nD \t E\r\n");
+}
+
+#[test]
+fn empty_bodies() {
+    for body in [&b""[..], b"\r\n", b"\r\n\r\n"] {
+        assert_eq!(relaxed([body]), b"");
+        assert_eq!(simple([body]), b"\r\n");
+    }
+    for body in [&b" "[..], b"\t \r\n", b" \r\n\r\n \t"] {
+        assert_eq!(relaxed([body]), b"");
+    }
+}
+
+#[test]
+fn lone_cr_and_lf_are_content() {
+    assert_eq!(relaxed([&b"a \r"[..]]), b"a \r\r\n");
+    assert_eq!(relaxed([&b"a \n \r\n"[..]]), b"a \n\r\n");
+    assert_eq!(relaxed([&b"\r"[..]]), b"\r\r\n");
+    assert_eq!(relaxed([&b"\r\n\r"[..]]), b"\r\n\r\r\n");
+    assert_eq!(simple([&b"\r\n\r"[..]]), b"\r\n\r\r\n");
+    assert_eq!(simple([&b"a\r\r\n"[..]]), b"a\r\r\n");
+}
+
+/// Octets in which what matters to the forms is frequent, in pieces of any length.
+fn body() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        4 => prop::sample::select(vec![&b" "[..], b"\t", b"\r", b"\n", b"\r\n", b" \r\n", b"\r\n\r\n", b" \r", b"\t \t"])
+            .prop_map(<[u8]>::to_vec),
+        3 => prop::collection::vec(prop::sample::select(b" \t\r\nab".to_vec()), 1..20),
+        2 => prop::collection::vec(b'a'..=b'z', 1..150),
+        1 => prop::collection::vec(any::<u8>(), 1..80),
+        1 => (prop::sample::select(b" \t\r\na".to_vec()), 1..300usize).prop_map(|(octet, count)| vec![octet; count]),
+        1 => (1..200usize).prop_map(|count| b"\r\n".repeat(count)),
+    ];
+    prop::collection::vec(piece, 0..30).prop_map(|pieces| pieces.concat())
+}
+
+/// The body cut at arbitrary places.
+fn cut<'a>(body: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
+    let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(body.len() + 1)).collect();
+    at.sort_unstable();
+    let mut chunks = Vec::new();
+    let mut from = 0;
+    for to in at.into_iter().chain([body.len()]) {
+        chunks.push(&body[from..to]);
+        from = to;
+    }
+    chunks
+}
+
+proptest! {
+    #[test]
+    fn relaxed_equals_plain(body in body(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12)) {
+        prop_assert_eq!(relaxed(cut(&body, &cuts)), relaxed_plain(&body));
+        prop_assert_eq!(relaxed(body.chunks(1)), relaxed_plain(&body));
+    }
+
+    #[test]
+    fn simple_equals_plain(body in body(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12)) {
+        prop_assert_eq!(simple(cut(&body, &cuts)), simple_plain(&body));
+        prop_assert_eq!(simple(body.chunks(1)), simple_plain(&body));
+    }
+}
