@@ -16,9 +16,11 @@
 //! ```
 #![deny(unsafe_code)]
 
+mod kernel;
 mod relaxed;
 mod simple;
 
+pub use self::kernel::Kernel;
 pub use self::relaxed::RelaxedBody;
 pub use self::simple::SimpleBody;
 
