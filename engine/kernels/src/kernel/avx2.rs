@@ -1,11 +1,11 @@
-//! 64 octets per step: compare masks, then eight table shuffles of 8 octets where something goes.
+//! 32 octets per step: comparisons, then four table shuffles of 8 octets where something goes.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
 
-use super::{LOOKAHEAD, STEP, Staging};
+use super::{LOOKAHEAD, Staging};
 
-/// Proof that the CPU has AVX2, BMI1 and POPCNT.
+/// Proof that the CPU has AVX2 and POPCNT.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Avx2(());
 
@@ -27,73 +27,105 @@ impl Avx2 {
     }
 }
 
-#[target_feature(enable = "avx2,bmi1,popcnt")]
+#[target_feature(enable = "avx2,popcnt")]
 fn unchanged(source: &[u8]) -> usize {
     let mut at = 0;
     while at < source.len() {
-        let changed = match source[at..].first_chunk() {
-            Some(window) => classify(window).changed(),
-            None => classify(&padded(&source[at..])).changed(),
+        let step = match source[at..].first_chunk() {
+            Some(window) => Step::read(window),
+            None => Step::read(&padded(&source[at..])),
         };
+        let changed = bits(step.tabs) | step.dropped();
         if changed != 0 {
             return at + changed.trailing_zeros() as usize;
         }
-        at += STEP;
+        at += WIDTH;
     }
     source.len()
 }
 
-#[target_feature(enable = "avx2,bmi1,popcnt")]
+#[target_feature(enable = "avx2,popcnt")]
 fn squeeze(source: &[u8], read: usize, out: &mut Staging) -> usize {
     let mut written = 0;
     let mut at = 0;
     while at < read {
-        let range = if read - at < STEP { (1 << (read - at)) - 1 } else { u64::MAX };
+        let range = if read - at < WIDTH { (1 << (read - at)) - 1 } else { u32::MAX };
         let step = match source[at..].first_chunk() {
-            Some(window) => classify(window),
-            None => classify(&padded(&source[at..])),
+            Some(window) => Step::read(window),
+            None => Step::read(&padded(&source[at..])),
         };
-        written += step.keep(range, &mut out[written..]);
-        at += STEP;
+        written += step.write(range, &mut out[written..]);
+        at += WIDTH;
     }
     written
 }
 
+/// Octets of one vector.
+const WIDTH: usize = 32;
+
+type Window = [u8; WIDTH + LOOKAHEAD];
+
 /// The last octets of a source with zeros behind them.
-fn padded(rest: &[u8]) -> [u8; STEP + LOOKAHEAD] {
-    let mut window = [0; STEP + LOOKAHEAD];
+fn padded(rest: &[u8]) -> Window {
+    let mut window = [0; WIDTH + LOOKAHEAD];
     window[..rest.len()].copy_from_slice(rest);
     window
 }
 
-/// What happens to 64 octets.
+/// 32 octets and what decides about them.
+///
+/// All stays in vectors until one mask is taken: where masks of two vectors are combined as integers, the compiler
+/// takes them apart bit by bit.
+#[derive(Clone, Copy)]
 struct Step {
-    now: [__m256i; 2],
-    tabs: [__m256i; 2],
-    changed: u64,
-    dropped: u64,
+    now: __m256i,
+    tabs: __m256i,
+    dropped: __m256i,
+}
+
+impl Step {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn read(window: &Window) -> Self {
+        let (now, next, after) = (load::<0>(window), load::<1>(window), load::<2>(window));
+        let tabs = equal(now, b'\t');
+        let white = _mm256_or_si256(equal(now, b' '), tabs);
+        let white_next = _mm256_or_si256(equal(next, b' '), equal(next, b'\t'));
+        let line_end = _mm256_and_si256(equal(next, b'\r'), equal(after, b'\n'));
+        Self { now, tabs, dropped: _mm256_and_si256(white, _mm256_or_si256(white_next, line_end)) }
+    }
+
+    /// A bit for every octet that goes.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn dropped(self) -> u32 {
+        bits(self.dropped)
+    }
+
+    /// Writes what is kept of the octets in `range`; returns their count.
+    #[inline]
+    #[target_feature(enable = "avx2,popcnt")]
+    fn write(self, range: u32, out: &mut [u8]) -> usize {
+        let out: &mut [u8; WIDTH] = out.first_chunk_mut().expect("a step of room is left behind what is staged");
+        let spaced = _mm256_blendv_epi8(self.now, _mm256_set1_epi8(b' ' as i8), self.tabs);
+        let keep = !self.dropped();
+        if keep == u32::MAX {
+            // SAFETY: `out` has the 32 octets that are written.
+            unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), spaced) };
+        } else {
+            let room = compress(_mm256_castsi256_si128(spaced), keep, out);
+            compress(_mm256_extracti128_si256::<1>(spaced), keep >> 16, room);
+        }
+        (keep & range).count_ones() as usize
+    }
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn classify(window: &[u8; STEP + LOOKAHEAD]) -> Step {
-    let now = [load::<0>(window), load::<32>(window)];
-    let tabs = now.map(|half| equal(half, b'\t'));
-    let white = [0, 1].map(|half| _mm256_or_si256(tabs[half], equal(now[half], b' ')));
-    let mut step = Step { now, tabs, changed: 0, dropped: 0 };
-    let white_bits = bits(white);
-    if white_bits != 0 {
-        let next = [load::<1>(window), load::<33>(window)];
-        let white_next = bits(next.map(|half| _mm256_or_si256(equal(half, b'\t'), equal(half, b' '))));
-        let before_cr = white_bits & bits(next.map(|half| equal(half, b'\r')));
-        step.dropped = white_bits & white_next;
-        if before_cr != 0 {
-            let after = [load::<2>(window), load::<34>(window)];
-            step.dropped |= before_cr & bits(after.map(|half| equal(half, b'\n')));
-        }
-        step.changed = step.dropped | bits(tabs);
-    }
-    step
+fn load<const AT: usize>(window: &Window) -> __m256i {
+    const { assert!(AT <= LOOKAHEAD) };
+    // SAFETY: the window has 32 octets from AT on, by the assertion above.
+    unsafe { _mm256_loadu_si256(window.as_ptr().add(AT).cast()) }
 }
 
 #[inline]
@@ -104,60 +136,21 @@ fn equal(octets: __m256i, octet: u8) -> __m256i {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn bits(halves: [__m256i; 2]) -> u64 {
-    let [low, high] = halves.map(|half| u64::from(_mm256_movemask_epi8(half) as u32));
-    low | high << 32
+fn bits(mask: __m256i) -> u32 {
+    _mm256_movemask_epi8(mask) as u32
 }
 
+/// Writes those of 16 octets whose bit is set; returns the room behind them.
 #[inline]
-#[target_feature(enable = "avx2")]
-fn load<const AT: usize>(window: &[u8; STEP + LOOKAHEAD]) -> __m256i {
-    const { assert!(AT + 32 <= STEP + LOOKAHEAD) };
-    // SAFETY: AT + 32 octets are in the window, by the assertion above.
-    unsafe { _mm256_loadu_si256(window.as_ptr().add(AT).cast()) }
-}
-
-impl Step {
-    #[inline]
-    fn changed(&self) -> u64 {
-        self.changed
-    }
-
-    /// Writes what is kept of the octets in `range`; returns their count.
-    #[inline]
-    #[target_feature(enable = "avx2,bmi1,popcnt")]
-    fn keep(&self, range: u64, out: &mut [u8]) -> usize {
-        let out: &mut [u8; STEP] = out.first_chunk_mut().expect("a step of room is left behind what is staged");
-        let space = _mm256_set1_epi8(b' ' as i8);
-        let [low, high] = [0, 1].map(|half| _mm256_blendv_epi8(self.now[half], space, self.tabs[half]));
-        let keep = !self.dropped;
-        if self.dropped == 0 {
-            let at = out.as_mut_ptr();
-            // SAFETY: `out` has 64 octets, 32 of them from here on.
-            unsafe { _mm256_storeu_si256(at.cast(), low) };
-            // SAFETY: `out` has 64 octets, 32 of them behind the first 32.
-            unsafe { _mm256_storeu_si256(at.add(32).cast(), high) };
-        } else {
-            let mut written = 0;
-            let quarters = [
-                _mm256_castsi256_si128(low),
-                _mm256_extracti128_si256::<1>(low),
-                _mm256_castsi256_si128(high),
-                _mm256_extracti128_si256::<1>(high),
-            ];
-            for (quarter, octets) in quarters.into_iter().enumerate() {
-                let keep = (keep >> (16 * quarter)) as usize;
-                let (first, second) = (keep & 0xff, keep >> 8 & 0xff);
-                let pattern = _mm_set_epi64x(SHUFFLE[second] as i64 | UPPER, SHUFFLE[first] as i64);
-                let octets = _mm_shuffle_epi8(octets, pattern);
-                out[written..written + 8].copy_from_slice(&_mm_cvtsi128_si64(octets).to_le_bytes());
-                written += first.count_ones() as usize;
-                out[written..written + 8].copy_from_slice(&_mm_extract_epi64::<1>(octets).to_le_bytes());
-                written += second.count_ones() as usize;
-            }
-        }
-        (keep & range).count_ones() as usize
-    }
+#[target_feature(enable = "avx2,popcnt")]
+fn compress(octets: __m128i, keep: u32, room: &mut [u8]) -> &mut [u8] {
+    let (first, second) = (keep as u8, (keep >> 8) as u8);
+    let pattern = _mm_set_epi64x(SHUFFLE[usize::from(second)] as i64 | UPPER, SHUFFLE[usize::from(first)] as i64);
+    let octets = _mm_shuffle_epi8(octets, pattern);
+    room[..8].copy_from_slice(&_mm_cvtsi128_si64(octets).to_le_bytes());
+    let room = &mut room[first.count_ones() as usize..];
+    room[..8].copy_from_slice(&_mm_extract_epi64::<1>(octets).to_le_bytes());
+    &mut room[second.count_ones() as usize..]
 }
 
 /// Added to a pattern so that it takes from the upper half of 16 octets.
