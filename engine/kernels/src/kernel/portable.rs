@@ -21,16 +21,9 @@ pub(super) fn squeeze(source: &[u8], read: usize, out: &mut Staging) -> usize {
     let mut written = 0;
     let mut at = 0;
     while at + BLOCK <= read
-        && let Some(window) = source[at..].first_chunk::<{ BLOCK + LOOKAHEAD }>()
+        && let Some(window) = source[at..].first_chunk()
     {
-        let room = &mut out[written..];
-        let block = window.first_chunk().expect("shorter");
-        if may_change(block) {
-            written += squeeze_block(window, room);
-        } else {
-            room[..BLOCK].copy_from_slice(&block[..BLOCK]);
-            written += BLOCK;
-        }
+        written += squeeze_block(window, &mut out[written..]);
         at += BLOCK;
     }
     while at < read {
@@ -64,52 +57,45 @@ fn may_change(window: &[u8; BLOCK + 1]) -> bool {
 /// Squeezes all octets but the last two, which are only looked at; returns the octets written.
 #[inline]
 fn squeeze_block(window: &[u8; BLOCK + LOOKAHEAD], out: &mut [u8]) -> usize {
+    let mut spaced = [0; BLOCK];
+    let mut dropped = [0; BLOCK];
+    for at in 0..BLOCK {
+        let (now, next, after) = (window[at], window[at + 1], window[at + 2]);
+        let white_next = u8::from(next == b' ') | u8::from(next == b'\t');
+        let line_end = u8::from(next == b'\r') & u8::from(after == b'\n');
+        dropped[at] = (u8::from(now == b' ') | u8::from(now == b'\t')) & (white_next | line_end);
+        spaced[at] = if now == b'\t' { b' ' } else { now };
+    }
+    if dropped == [0; BLOCK] {
+        out[..BLOCK].copy_from_slice(&spaced);
+        return BLOCK;
+    }
     let mut written = 0;
-    for at in (0..BLOCK).step_by(8) {
-        let (now, next, after) = (word(window, at), word(window, at + 1), word(window, at + 2));
-        let tabs = equal(now, b'\t');
-        let white = equal(now, b' ') | tabs;
-        let white_next = equal(next, b' ') | equal(next, b'\t');
-        let dropped = white & (white_next | (equal(next, b'\r') & equal(after, b'\n')));
-        // A tab is 0x09 and a space 0x20; they differ in the bits 0x29.
-        let spaced = now ^ ((tabs >> 7) * 0x29);
-        let kept = if dropped == 0 { spaced } else { compress(spaced, dropped) };
+    for (octets, dropped) in spaced.as_chunks().0.iter().zip(dropped.as_chunks().0) {
+        let (octets, dropped) = (u64::from_le_bytes(*octets), u64::from_le_bytes(*dropped));
+        let (kept, count) = if dropped == 0 { (octets, 0) } else { compress(octets, dropped) };
         out[written..written + 8].copy_from_slice(&kept.to_le_bytes());
-        written += 8 - dropped.count_ones() as usize;
+        written += 8 - count;
     }
     written
 }
 
+/// Moves the octets without a bit in `dropped` together at the low end; also returns how many go.
 #[inline]
-fn word(window: &[u8; BLOCK + LOOKAHEAD], at: usize) -> u64 {
-    u64::from_le_bytes(*window[at..].first_chunk().expect("inside"))
-}
-
-/// The highest bit of every octet that equals `octet`.
-#[inline]
-fn equal(word: u64, octet: u8) -> u64 {
-    let difference = word ^ (u64::from(octet) * ONES);
-    // Adding 0x7f carries into the highest bit of an octet unless its lower bits are zero, and never beyond.
-    !(((difference & (0x7f * ONES)) + 0x7f * ONES) | difference) & HIGHS
-}
-
-/// Moves the octets without a bit in `dropped` together at the low end.
-#[inline]
-fn compress(word: u64, dropped: u64) -> u64 {
-    let gone = (dropped >> 7) * 0xff;
-    // How many octets go below each one: the product adds every octet to all above it.
-    let mut by = ((dropped >> 7).wrapping_mul(ONES)) & !gone;
+fn compress(word: u64, dropped: u64) -> (u64, usize) {
+    let gone = dropped * 0xff;
+    // The product adds every octet to all above it: how many go up to and with each one.
+    let counts = dropped.wrapping_mul(ONES);
+    let mut by = counts & !gone;
     let mut word = word & !gone;
     for step in 0..3 {
         let moving = ((by >> step) & ONES) * 0xff;
         word = (word & !moving) | ((word & moving) >> (8 << step));
         by = (by & !moving) | ((by & moving) >> (8 << step));
     }
-    word
+    (word, (counts >> 56) as usize)
 }
-
-const BLOCK: usize = 32;
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 
-const HIGHS: u64 = 0x80 * ONES;
+const BLOCK: usize = 32;
