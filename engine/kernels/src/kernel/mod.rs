@@ -45,7 +45,7 @@ impl Kernel {
         #[cfg(target_arch = "x86_64")]
         let vector = [avx512::Avx512::detect().map(Twin::Avx512), avx2::Avx2::detect().map(Twin::Avx2)];
         #[cfg(not(target_arch = "x86_64"))]
-        let vector = [];
+        let vector: [Option<Twin>; 0] = [];
         vector.into_iter().flatten().chain([Twin::Portable]).map(Self)
     }
 
