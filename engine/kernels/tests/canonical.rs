@@ -1,6 +1,6 @@
 //! The canonical forms against a routine that sees the whole body and takes octet by octet.
 
-use mailproof_kernels::{RelaxedBody, SimpleBody};
+use mailproof_kernels::{Kernel, RelaxedBody, SimpleBody};
 use proptest::prelude::*;
 
 /// RFC 6376 section 3.4.3.
@@ -39,14 +39,22 @@ fn relaxed_plain(body: &[u8]) -> Vec<u8> {
     out
 }
 
-fn relaxed<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut body = RelaxedBody::new();
-    for chunk in chunks {
-        body.update(chunk, |run| out.extend_from_slice(run));
+/// What every routine of this CPU gives, if it is the same.
+fn relaxed<'a>(chunks: impl IntoIterator<Item = &'a [u8]> + Clone) -> Vec<u8> {
+    let of_kernel = |kernel| {
+        let mut out = Vec::new();
+        let mut body = RelaxedBody::with_kernel(kernel);
+        for chunk in chunks.clone() {
+            body.update(chunk, |run| out.extend_from_slice(run));
+        }
+        body.finish(|run| out.extend_from_slice(run));
+        out
+    };
+    let portable = of_kernel(Kernel::portable());
+    for kernel in Kernel::available() {
+        assert_eq!(of_kernel(kernel), portable, "{}", kernel.name());
     }
-    body.finish(|run| out.extend_from_slice(run));
-    out
+    portable
 }
 
 fn simple<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
@@ -86,6 +94,58 @@ fn lone_cr_and_lf_are_content() {
     assert_eq!(relaxed([&b"\r\n\r"[..]]), b"\r\n\r\r\n");
     assert_eq!(simple([&b"\r\n\r"[..]]), b"\r\n\r\r\n");
     assert_eq!(simple([&b"a\r\r\n"[..]]), b"a\r\r\n");
+}
+
+#[test]
+fn edges_of_vectors_and_stages() {
+    let patterns: [&[u8]; 10] =
+        [b"\r\n", b"\r", b"\n", b" ", b" \r\n", b"\r \n", b"\r\n\r\n\r\n", b"\r\r\n", b" \t \r\nx", b"\r\n \r\n\t"];
+    for edge in [8, 32, 64, 128, 4096, 8192] {
+        for (before, pattern) in (0..6).flat_map(|before| patterns.map(|pattern| (before, pattern))) {
+            for (filler, after) in
+                [b'a', b' ', b'\t'].into_iter().flat_map(|filler| [0, 1, 2, 66, 130].map(|it| (filler, it)))
+            {
+                let mut body = vec![filler; edge - before];
+                body.extend_from_slice(pattern);
+                body.resize(body.len() + after, filler);
+                let got = relaxed([&body[..]]);
+                assert!(got == relaxed_plain(&body), "{edge} {before} {pattern:?} {filler} {after}");
+            }
+        }
+    }
+}
+
+#[test]
+fn sink_gets_few_runs() {
+    let runs = |body: &[u8]| {
+        let mut count = 0;
+        let mut form = RelaxedBody::new();
+        form.update(body, |_| count += 1);
+        form.finish(|_| count += 1);
+        count
+    };
+    let base64 = [&[b'A'; 76][..], b"\r\n"].concat().repeat(400);
+    assert_eq!(runs(&base64), 2);
+    let html = b"    <p>an  indented\tline </p>\r\n".repeat(1000);
+    assert!(runs(&html) < 12, "{} runs", runs(&html));
+    assert!(runs(&b"\r\n".repeat(100_000)) == 0);
+}
+
+#[test]
+fn environment_chooses_the_portable_routine() {
+    const NAME: &str = "MAILPROOF_KERNELS";
+    if std::env::var_os(NAME).is_some_and(|wish| wish == "portable") {
+        assert_eq!(Kernel::detected(), Kernel::portable());
+        return;
+    }
+    assert_eq!(Some(Kernel::detected()), Kernel::available().next());
+    let status = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "environment_chooses_the_portable_routine"])
+        .env(NAME, "portable")
+        .output()
+        .unwrap()
+        .status;
+    assert!(status.success());
 }
 
 /// Octets in which what matters to the forms is frequent, in pieces of any length.
