@@ -184,7 +184,8 @@ impl Hostile {
             Input::Message(case) | Input::Spf(case) => {
                 let (verdict, transcript) = case.verify(&self.zone, Order::AtHand, usize::MAX)?;
                 let signed = verdict.dkim.first().map_or("none", |it| it.result.word());
-                let best = verdict.dkim.iter().map(|it| it.result.word()).find(|word| *word == "pass").unwrap_or(signed);
+                let best =
+                    verdict.dkim.iter().map(|it| it.result.word()).find(|word| *word == "pass").unwrap_or(signed);
                 let arc = if verdict.arc.result == ArcResult::None { "none" } else { verdict.arc.result.word() };
                 Ok(Outcome {
                     words: vec![
@@ -201,7 +202,8 @@ impl Hostile {
             Input::Dmarc { author, spf_domain, spf_result } => {
                 let identifiers =
                     Identifiers { author, spf: spf_domain.as_ref().map(|domain| (domain, *spf_result)), dkim: &[] };
-                let evaluate = |answers: &mut Answers<'_>| dmarc::evaluate(&identifiers, &DmarcOptions::default(), answers);
+                let evaluate =
+                    |answers: &mut Answers<'_>| dmarc::evaluate(&identifiers, &DmarcOptions::default(), answers);
                 let (outcome, transcript) = drive(&self.zone, Order::AtHand, evaluate);
                 Ok(Outcome {
                     words: vec![
