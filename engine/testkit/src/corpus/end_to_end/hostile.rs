@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use mailproof::zone::Zone;
 use mailproof_proto::arc::ArcResult;
+use mailproof_proto::authres::{self, AuthservId};
 use mailproof_proto::dmarc::{self, DmarcOptions, Identifiers};
 use mailproof_proto::dns::{Answers, Name, Question, Transcript};
 use mailproof_proto::message::HeaderIndex;
@@ -166,7 +167,8 @@ impl Hostile {
         let mut index = HeaderIndex::new();
         let headers = index.scan(&case.message[..end]);
         let ours = text(&self.case, "authserv_id");
-        let removed = mailproof_proto::authres::forged(headers, ours);
+        let ids = [AuthservId::new(ours).map_err(|error| error.to_string())?];
+        let removed: Vec<usize> = authres::forged(headers, &ids).map(|it| it.position).collect();
         let left = headers.fields().filter(|field| {
             let is_results = field.name.eq_ignore_ascii_case(b"Authentication-Results");
             let names_us = String::from_utf8_lossy(field.value).to_ascii_lowercase().contains(ours);
