@@ -9,7 +9,8 @@ use mailproof_proto::arc::ArcResult;
 use mailproof_proto::authres::{self, AuthenticationResults, Layout, Writer};
 use mailproof_proto::dkim::{self, DkimResult};
 use mailproof_proto::dmarc;
-use mailproof_proto::dns::{Name, Outcome, Question, RecordSet, RecordType, Txt, wire};
+use mailproof_proto::dns::wire::{self, Reply};
+use mailproof_proto::dns::{Name, Outcome, Question, RecordSet, RecordType, Txt};
 use mailproof_proto::limits::{DKIM_KEY_RECORDS_MAX, DKIM_SIGNATURES_MAX, HEADER_FIELDS_MAX, QUESTIONS_MAX};
 use mailproof_proto::message::HeaderIndex;
 use mailproof_proto::message::address::{Author, author};
@@ -240,7 +241,7 @@ fn words(results: &AuthenticationResults<'_>) -> Vec<String> {
 pub fn dns_answer(octets: &[u8]) {
     let name = Name::parse("example.com").expect("a name");
     for kind in [RecordType::A, RecordType::Aaaa, RecordType::Mx, RecordType::Ptr, RecordType::Txt] {
-        let answer = wire::read_answer(octets, &Question::new(name, kind));
+        let Reply::Answer(answer) = wire::read_reply(octets, &Question::new(name, kind), None, false) else { continue };
         if let Outcome::Records(records) = answer.outcome() {
             let count = match records {
                 RecordSet::A(it) => it.len(),
