@@ -125,7 +125,9 @@ impl Zone {
         let mut name = question.name;
         for _ in 0..=CNAME_CHAIN_MAX {
             let Some(node) = self.node(&name) else {
-                return Answer::new(self.missing(&name), None);
+                // An alias exists, wherever it points.
+                let missing = if name == question.name { self.missing(&name) } else { Outcome::NoData };
+                return Answer::new(missing, None);
             };
             if let Some(answer) = node.answer(question.kind) {
                 return answer;
