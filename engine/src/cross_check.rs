@@ -278,8 +278,8 @@ fn finish<T>(future: impl Future<Output = T>) -> Result<T, CrossCheckError> {
 struct Dns<'a> {
     answers: &'a dyn Fn(&Question) -> Option<Answer>,
     unanswered: RefCell<Vec<Question>>,
-    /// Questions for addresses of which there are none.
-    absent: RefCell<Vec<Question>>,
+    /// Names without addresses of the type that was asked for, as mail-auth writes them.
+    absent: RefCell<Vec<(String, rr::RecordType)>>,
 }
 
 impl Dns<'_> {
@@ -298,33 +298,36 @@ impl Dns<'_> {
         }
     }
 
-    /// The addresses of a name; their absence is noted.
+    /// The addresses of a name. Their absence is noted, and so is a name that can not be asked for.
     fn addresses(&self, name: &str, kind: RecordType) -> Option<RecordSet> {
-        match self.records(name, kind)? {
-            Ok(records) => Some(records),
-            Err(_) => {
-                note(&self.absent, Question::new(Name::parse(name).ok()?, kind));
-                None
-            }
+        let absent = match self.records(name, kind) {
+            Some(Ok(records)) => return Some(records),
+            Some(Err(_)) => true,
+            None => Name::parse(name).is_err(),
+        };
+        if absent {
+            let kind = if kind == RecordType::A { rr::RecordType::A } else { rr::RecordType::AAAA };
+            note(&self.absent, (name.to_owned(), kind));
         }
+        None
     }
 
     fn hosts(&self) -> Hosts {
         let mut hosts = Hosts::default();
-        for question in &*self.absent.borrow() {
-            let Ok(name) = rr::Name::from_str_relaxed(format!("{}.", question.name)) else { continue };
-            let kind = if question.kind == RecordType::A { rr::RecordType::A } else { rr::RecordType::AAAA };
-            let nothing = Lookup::new_with_max_ttl(Query::query(name.clone(), kind), []);
-            hosts.insert(name, kind, nothing);
+        for (name, kind) in &*self.absent.borrow() {
+            if let Ok(name) = rr::Name::from_str_relaxed(name) {
+                let nothing = Lookup::new_with_max_ttl(Query::query(name.clone(), *kind), []);
+                hosts.insert(name, *kind, nothing);
+            }
         }
         hosts
     }
 }
 
-fn note(notes: &RefCell<Vec<Question>>, question: Question) {
+fn note<T: PartialEq>(notes: &RefCell<Vec<T>>, noted: T) {
     let mut notes = notes.borrow_mut();
-    if !notes.contains(&question) {
-        notes.push(question);
+    if !notes.contains(&noted) {
+        notes.push(noted);
     }
 }
 
@@ -377,7 +380,13 @@ impl<'a> Caches<'a> {
 }
 
 impl Texts<'_> {
-    fn read(&self, name: &str) -> Txt {
+    /// `None` for what is no name; the resolver has a word for that.
+    fn read(&self, name: &str) -> Option<Txt> {
+        Name::parse(name).ok()?;
+        Some(self.read_at(name))
+    }
+
+    fn read_at(&self, name: &str) -> Txt {
         let records = match self.0.records(name, RecordType::Txt) {
             Some(Ok(RecordSet::Txt(records))) => records,
             Some(Ok(_)) => return Txt::Error(Error::Dns(DnsError::InvalidRecordType)),
@@ -431,7 +440,7 @@ macro_rules! as_cache {
     };
 }
 
-as_cache!(Texts, Box<str>, Txt, |view: &Self, key: Octets| Some(view.read(key.name()?)));
+as_cache!(Texts, Box<str>, Txt, |view: &Self, key: Octets| view.read(key.name()?));
 
 as_cache!(Exchanges, Box<str>, Set<MX>, |view: &Self, key: Octets| {
     Some(match view.0.records(key.name()?, RecordType::Mx)? {
