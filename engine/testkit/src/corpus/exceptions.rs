@@ -15,3 +15,9 @@ pub struct Exception {
 
 /// Every exception.
 pub const EXCEPTIONS: &[Exception] = &[];
+
+/// True when a case is on the list.
+#[must_use]
+pub fn is_excepted(set: &str, id: &str) -> bool {
+    EXCEPTIONS.iter().any(|exception| exception.set == set && exception.id == id)
+}
