@@ -170,20 +170,6 @@ impl Zone {
             None => NO_SUCH_NAME.clone(),
             Some(Found::Answer(answer)) => answer.clone(),
             Some(Found::Alias(alias)) => self.follow(&question.name, alias, question.kind),
-        let mut name = question.name;
-        for _ in 0..=CNAME_CHAIN_MAX {
-            let Some(node) = self.node(&name) else {
-                // An alias exists, wherever it points.
-                let missing = if name == question.name { self.missing(&name) } else { Outcome::NoData };
-                return Answer::new(missing, None);
-            };
-            if let Some(answer) = node.answer(question.kind) {
-                return answer;
-            }
-            match node.records.iter().find(|(kind, _)| *kind == Kind::Cname) {
-                Some((_, Entry::Name(target))) => name = *target,
-                _ => return Answer::new(node.otherwise.map_or(Outcome::NoData, Word::outcome), None),
-            }
         }
     }
 
