@@ -44,6 +44,8 @@ enum Entry {
     Txt(Txt),
     Word(Word),
     Ttl(u32),
+    /// `NONE`: no record of this type, and none of type 99 in its place.
+    Nothing,
 }
 
 /// Answers that stand in a zone file as a word.
@@ -252,7 +254,7 @@ impl Node {
         }
         if asked == Kind::Asked(RecordType::Txt) {
             if data.as_str() == Some("NONE") {
-                self.records.push((asked, Entry::Word(Word::NoData)));
+                self.records.push((asked, Entry::Nothing));
             } else {
                 let text = texts(data).ok_or_else(|| bad("not a text"))?;
                 self.records.push((asked, Entry::Txt(Txt(text.into()))));
