@@ -54,7 +54,7 @@ const VALUES: &[(&str, &[u8], Expect)] = &[
     ("comment after", b"a@ok.example(comment)", One("ok.example")),
     ("comment with <", b"a@ok.example (<b@evil.example>)", One("ok.example")),
     ("comment with < before", b"(<b@evil.example>, ) <a@ok.example>", One("ok.example")),
-    ("nested comments", b"a@ok.example (x (y \\) (z)) \")\")", One("ok.example")),
+    ("nested comments", b"a@ok.example (x (y \\) (z)) \")", One("ok.example")),
     ("comment without end", b"a@ok.example (x (y)", Unusable("from-unclosed-comment")),
     ("comment beside the @", b"a(x)@(y)ok.example", One("ok.example")),
     ("comment with > in brackets", b"<a@ok.example(>,<b@evil.example<)>", Unusable("from-ambiguous-comment")),

@@ -425,23 +425,21 @@ impl<'a> Addresses<'a> {
 
 /// Distinct domains in order of appearance; the first without the heap.
 #[derive(Default)]
-struct Domains<'a> {
+struct Domains {
     first: Option<Name>,
     others: Vec<Name>,
-    /// The domain read last, as written: lists mostly repeat it.
-    last_text: &'a [u8],
 }
 
-impl<'a> Domains<'a> {
+impl Domains {
     /// Adds the domains of a field, until there are more than anybody would judge.
-    fn read(&mut self, value: &'a [u8]) -> Result<(), AuthorProblem> {
+    fn read(&mut self, value: &[u8]) -> Result<(), AuthorProblem> {
         for address in addresses(value) {
             let address = address?;
-            if address.domain == self.last_text {
+            // A list of thousands is cheap as long as it names the same few domains.
+            if self.first.iter().chain(&self.others).any(|known| is_spelling_of(address.domain, known)) {
                 continue;
             }
             let domain = address.domain_name()?;
-            self.last_text = address.domain;
             if self.first.is_none() {
                 self.first = Some(domain);
             } else if self.first != Some(domain) && !self.others.contains(&domain) {
@@ -537,6 +535,15 @@ fn holds_encoded_word(local_part: &[u8]) -> bool {
         && memmem::find(local_part, b"=?")
             .and_then(|start| local_part.get(start + 2..))
             .is_some_and(|rest| memmem::find(rest, b"?=").is_some())
+}
+
+/// True when the text is the name but for its case; a final dot or U-labels need a closer look.
+fn is_spelling_of(text: &[u8], name: &Name) -> bool {
+    let mut labels = name.labels();
+    text.len() + 2 == name.wire().len()
+        && text
+            .split(|&octet| octet == b'.')
+            .all(|it| labels.next().is_some_and(|label| it.eq_ignore_ascii_case(label)))
 }
 
 /// True when every label beyond ASCII is what its A-label decodes to, case aside.
