@@ -2,7 +2,9 @@
 //! sections 4.2, 5.3.1 and 11.5).
 
 use mailproof_proto::dns::Name;
-use mailproof_proto::limits::{DMARC_AUTHOR_DOMAINS_MAX, HEADER_BLOCK_BYTES_MAX, HEADER_FIELD_BYTES_MAX};
+use mailproof_proto::limits::{
+    DMARC_AUTHOR_DOMAINS_MAX, FROM_ADDRESSES_MAX, HEADER_BLOCK_BYTES_MAX, HEADER_FIELD_BYTES_MAX,
+};
 use mailproof_proto::message::HeaderIndex;
 use mailproof_proto::message::address::{Author, AuthorProblem, addresses, author};
 use proptest::prelude::*;
@@ -166,6 +168,18 @@ fn distinct_domains_are_listed_up_to_one_more_than_are_judged() {
     ] {
         assert!(matches!(field(count), Author::Several(domains) if domains.len() == listed));
     }
+}
+
+#[test]
+fn addresses_and_domains_hold_on_both_sides_of_their_limits() {
+    let many = |count: usize| format!("From: {}\r\n", vec!["a@ok.example"; count].join(","));
+    check("as many as are read", many(FROM_ADDRESSES_MAX).as_bytes(), &One("ok.example"));
+    check("one more", many(FROM_ADDRESSES_MAX + 1).as_bytes(), &Unusable("from-too-many-addresses"));
+    // 63 octets as A-labels, and four octets a character as U-labels.
+    let longest = format!("From: a@{0}.{0}.{0}.example\r\n", "\u{10400}".to_lowercase().repeat(50));
+    assert!(longest.len() > 600 && matches!(author_of(longest.as_bytes()), Author::One(_)), "{longest}");
+    let longer = format!("From: a@{}.example\r\n", "\u{fc}".repeat(600));
+    check("longer than any name", longer.as_bytes(), &Unusable("from-bad-domain"));
 }
 
 #[test]

@@ -13,7 +13,10 @@ use memchr::{memchr, memchr2_iter, memmem};
 
 use super::{Defects, FieldKind, Headers};
 use crate::dns::Name;
-use crate::limits::{ADDRESS_COMMENT_DEPTH_MAX, DMARC_AUTHOR_DOMAINS_MAX, HEADER_BLOCK_BYTES_MAX};
+use crate::limits::{
+    ADDRESS_COMMENT_DEPTH_MAX, ADDRESS_DOMAIN_BYTES_MAX, DMARC_AUTHOR_DOMAINS_MAX, FROM_ADDRESSES_MAX,
+    HEADER_BLOCK_BYTES_MAX,
+};
 
 /// Whom the message says it is from.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -45,6 +48,9 @@ pub enum AuthorProblem {
     /// What was cut off may hold another From field.
     #[error("the header block is longer than what is read")]
     HeaderOverLimit,
+    /// More than [`FROM_ADDRESSES_MAX`].
+    #[error("more addresses than are read")]
+    TooManyAddresses,
     /// The field holds no address at all.
     #[error("no address")]
     NoAddress,
@@ -116,6 +122,7 @@ impl AuthorProblem {
             Self::SeveralFromFields => "from-repeated",
             Self::HiddenFrom => "from-hidden",
             Self::HeaderOverLimit => "header-over-limit",
+            Self::TooManyAddresses => "from-too-many-addresses",
             Self::NoAddress => "from-no-address",
             Self::MissingAt => "from-text-without-address",
             Self::EmptyAddress => "from-empty-address",
@@ -194,6 +201,9 @@ impl Address<'_> {
     /// # Errors
     /// [`AuthorProblem::BadDomain`] when it is no domain name.
     pub fn domain_name(&self) -> Result<Name, AuthorProblem> {
+        if self.domain.len() > ADDRESS_DOMAIN_BYTES_MAX {
+            return Err(AuthorProblem::BadDomain);
+        }
         let text = std::str::from_utf8(self.domain).map_err(|_| AuthorProblem::BadDomain)?;
         let name = Name::parse_domain(text).map_err(|_| AuthorProblem::BadDomain)?;
         if text.is_ascii() || is_made_of_u_labels(text, &name) { Ok(name) } else { Err(AuthorProblem::BadDomain) }
@@ -428,6 +438,7 @@ impl<'a> Addresses<'a> {
 struct Domains {
     first: Option<Name>,
     others: Vec<Name>,
+    address_count: usize,
 }
 
 impl Domains {
@@ -435,9 +446,9 @@ impl Domains {
     fn read(&mut self, value: &[u8]) -> Result<(), AuthorProblem> {
         for address in addresses(value) {
             let address = address?;
-            // A list of thousands is cheap as long as it names the same few domains.
-            if self.first.iter().chain(&self.others).any(|known| is_spelling_of(address.domain, known)) {
-                continue;
+            self.address_count += 1;
+            if self.address_count > FROM_ADDRESSES_MAX {
+                return Err(AuthorProblem::TooManyAddresses);
             }
             let domain = address.domain_name()?;
             if self.first.is_none() {
@@ -473,25 +484,34 @@ fn hides_from(headers: Headers<'_>) -> bool {
         return false;
     }
     let visible = headers.of_kind(FieldKind::From).count();
-    let first_field = headers.index.fields.first().map_or(usize::MAX, |field| field.start as usize);
     let octets = headers.octets;
-    let line_starts = std::iter::once(0).chain(memchr2_iter(b'\r', b'\n', octets).map(|at| at + 1));
-    let looks = line_starts.filter(|&start| {
-        let folds = start >= 2
-            && octets.get(start - 2..start) == Some(b"\r\n")
-            && matches!(octets.get(start), Some(b' ' | b'\t'))
-            && start > first_field;
-        !folds && octets.get(start..).is_some_and(looks_like_from)
+    let first_field = headers.index.fields.first().map_or(octets.len(), |field| field.start as usize);
+    let looks = memchr2_iter(b'f', b'F', octets).filter(|&at| {
+        let names = octets.get(at..).is_some_and(names_from);
+        names && starts_line(octets, at, first_field)
     });
     looks.take(visible + 1).count() > visible
 }
 
-/// `From` and a colon, with octets in front and between that are no visible characters.
-fn looks_like_from(line: &[u8]) -> bool {
-    let invisible = |octet: &u8| !octet.is_ascii_graphic();
-    let start = line.iter().position(|octet| !invisible(octet) || matches!(octet, b'\r' | b'\n')).unwrap_or(line.len());
-    let Some((name, rest)) = line.get(start..).and_then(|line| line.split_at_checked(4)) else { return false };
-    name.eq_ignore_ascii_case(b"from") && rest.iter().find(|octet| !invisible(octet)) == Some(&b':')
+/// `From` and a colon, whatever is invisible between them.
+fn names_from(octets: &[u8]) -> bool {
+    let Some((name, rest)) = octets.split_at_checked(4) else { return false };
+    name.eq_ignore_ascii_case(b"from") && rest.iter().find(|octet| octet.is_ascii_graphic()) == Some(&b':')
+}
+
+/// True when only invisible octets stand before `at` in its line, and the line does not continue a field.
+fn starts_line(octets: &[u8], at: usize, first_field: usize) -> bool {
+    let before = octets.get(..at).unwrap_or_default();
+    let is_break = |octet: u8| matches!(octet, b'\r' | b'\n');
+    let start = match before.iter().rposition(|&octet| is_break(octet) || octet.is_ascii_graphic()) {
+        None => 0,
+        Some(last) if before.get(last).is_some_and(|&octet| is_break(octet)) => last + 1,
+        Some(_) => return false,
+    };
+    let continues = before.get(..start).is_some_and(|it| it.ends_with(b"\r\n"))
+        && matches!(octets.get(start), Some(b' ' | b'\t'))
+        && start > first_field;
+    !continues
 }
 
 /// Octets that have no place in a field value, wherever they stand.
@@ -535,15 +555,6 @@ fn holds_encoded_word(local_part: &[u8]) -> bool {
         && memmem::find(local_part, b"=?")
             .and_then(|start| local_part.get(start + 2..))
             .is_some_and(|rest| memmem::find(rest, b"?=").is_some())
-}
-
-/// True when the text is the name but for its case; a final dot or U-labels need a closer look.
-fn is_spelling_of(text: &[u8], name: &Name) -> bool {
-    let mut labels = name.labels();
-    text.len() + 2 == name.wire().len()
-        && text
-            .split(|&octet| octet == b'.')
-            .all(|it| labels.next().is_some_and(|label| it.eq_ignore_ascii_case(label)))
 }
 
 /// True when every label beyond ASCII is what its A-label decodes to, case aside.
