@@ -11,11 +11,11 @@
 
 use memchr::{memchr, memchr2_iter, memmem};
 
-use super::{Defects, FieldKind, Headers};
+use super::{Defects, Field, FieldKind, Headers};
 use crate::dns::Name;
 use crate::limits::{
     ADDRESS_COMMENT_DEPTH_MAX, ADDRESS_DOMAIN_BYTES_MAX, DMARC_AUTHOR_DOMAINS_MAX, FROM_ADDRESSES_MAX,
-    HEADER_BLOCK_BYTES_MAX,
+    HEADER_BLOCK_BYTES_MAX, HEADER_FIELD_BYTES_MAX,
 };
 
 /// Whom the message says it is from.
@@ -48,6 +48,9 @@ pub enum AuthorProblem {
     /// What was cut off may hold another From field.
     #[error("the header block is longer than what is read")]
     HeaderOverLimit,
+    /// More octets than [`HEADER_FIELD_BYTES_MAX`].
+    #[error("a From field longer than what is read")]
+    FieldTooLong,
     /// More than [`FROM_ADDRESSES_MAX`].
     #[error("more addresses than are read")]
     TooManyAddresses,
@@ -122,6 +125,7 @@ impl AuthorProblem {
             Self::SeveralFromFields => "from-repeated",
             Self::HiddenFrom => "from-hidden",
             Self::HeaderOverLimit => "header-over-limit",
+            Self::FieldTooLong => "from-over-limit",
             Self::TooManyAddresses => "from-too-many-addresses",
             Self::NoAddress => "from-no-address",
             Self::MissingAt => "from-text-without-address",
@@ -161,11 +165,11 @@ pub fn author(headers: Headers<'_>) -> Author {
         return Author::Unusable(AuthorProblem::HeaderOverLimit);
     }
     let mut domains = Domains::default();
-    let single = domains.read(first.value);
+    let single = domains.read(&first);
     let mut repeated = false;
     for field in fields {
         repeated = true;
-        if single.is_err() || domains.is_full() || domains.read(field.value).is_err() {
+        if single.is_err() || domains.is_full() || domains.read(&field).is_err() {
             break;
         }
     }
@@ -443,8 +447,11 @@ struct Domains {
 
 impl Domains {
     /// Adds the domains of a field, until there are more than anybody would judge.
-    fn read(&mut self, value: &[u8]) -> Result<(), AuthorProblem> {
-        for address in addresses(value) {
+    fn read(&mut self, field: &Field<'_>) -> Result<(), AuthorProblem> {
+        if field.raw.len() > HEADER_FIELD_BYTES_MAX {
+            return Err(AuthorProblem::FieldTooLong);
+        }
+        for address in addresses(field.value) {
             let address = address?;
             self.address_count += 1;
             if self.address_count > FROM_ADDRESSES_MAX {
