@@ -17,7 +17,8 @@ use crate::verify::with_crlf;
 const AUTHSERV_ID: &str = "test.module";
 
 pub(super) fn run(dir: &Path) -> Result<Vec<CaseOutcome>, String> {
-    let zone = Zone::load(&dir.join("zonefile.txt")).map_err(|error| error.to_string())?;
+    let zone = Zone::from_master(&std::fs::read(dir.join("zonefile.txt")).map_err(|error| error.to_string())?)
+        .map_err(|error| error.to_string())?;
     let cases = read_cases(dir)?;
     Ok(cases
         .iter()
