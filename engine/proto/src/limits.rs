@@ -37,6 +37,10 @@ pub const SPF_TIME_MAX: Duration = Duration::from_secs(20);
 pub const SPF_EXPLANATION_BYTES_MAX: usize = 1000;
 /// Queries of one DMARC tree walk (RFC 9989 section 4.10).
 pub const DMARC_WALK_QUERIES_MAX: usize = 8;
+/// Author domains judged where a From field names several (RFC 9989 section 11.5 asks for a cap).
+pub const DMARC_AUTHOR_DOMAINS_MAX: usize = 4;
+/// Depth of comments within comments in an address field (RFC 5322 section 3.2.2 sets none).
+pub const ADDRESS_COMMENT_DEPTH_MAX: usize = 32;
 /// ARC sets of one message (RFC 8617 section 4.2.1).
 pub const ARC_SETS_MAX: usize = 50;
 /// Links of a CNAME chain that are followed.
