@@ -42,10 +42,12 @@
 #![deny(unsafe_code)]
 
 mod kernel;
+mod line_ends;
 mod relaxed;
 mod simple;
 
 pub use self::kernel::Kernel;
+pub use self::line_ends::{LineEndCounts, count_line_ends};
 pub use self::relaxed::RelaxedBody;
 pub use self::simple::SimpleBody;
 

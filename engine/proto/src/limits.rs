@@ -32,7 +32,6 @@ pub const SPF_MX_NAMES_MAX: usize = 10;
 pub const SPF_PTR_NAMES_MAX: usize = 10;
 /// Time an SPF evaluation may take in all (RFC 7208 section 4.6.4 asks for at least 20 seconds).
 pub const SPF_TIME_MAX: Duration = Duration::from_secs(20);
-/// Octets of an SPF explanation that is passed on.
 /// Octets of an SPF explanation that is passed on: a text line of RFC 5321 section 4.5.3.1.6.
 pub const SPF_EXPLANATION_BYTES_MAX: usize = 1000;
 /// Queries of one DMARC tree walk (RFC 9989 section 4.10).

@@ -2,5 +2,6 @@
 
 pub mod corpus;
 pub mod drive;
+pub mod properties;
 pub mod scenario;
 pub mod verify;

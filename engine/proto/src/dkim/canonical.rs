@@ -40,6 +40,14 @@ impl Canonicalization {
     }
 }
 
+/// A header field in canonical form, without its final CRLF: what `explain` shows.
+#[must_use]
+pub fn canonical_field(form: Canonicalization, field: &Field<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.raw.len());
+    write_field(&mut out, form, field, field.value.len()..field.value.len());
+    out
+}
+
 /// Writes a header field in canonical form, without its final CRLF. `emptied` is cut out of its value.
 pub(crate) fn write_field(out: &mut Vec<u8>, form: Canonicalization, field: &Field<'_>, emptied: Range<usize>) {
     let before = field.value.get(..emptied.start).unwrap_or(field.value);

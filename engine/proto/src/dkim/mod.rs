@@ -11,7 +11,7 @@ mod signature;
 mod verify;
 
 pub use self::body::{BodyHash, BodyHashes};
-pub use self::canonical::Canonicalization;
+pub use self::canonical::{Canonicalization, canonical_field};
 pub use self::key::{Key, Published};
 pub use self::signature::Algorithm;
 pub use self::verify::Verifier;

@@ -101,6 +101,17 @@ pub enum Alignment {
     Strict,
 }
 
+impl Alignment {
+    /// The word of the verdict format.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Relaxed => "relaxed",
+            Self::Strict => "strict",
+        }
+    }
+}
+
 /// Which tag of the record gave the policy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PolicyTag {
@@ -110,6 +121,18 @@ pub enum PolicyTag {
     Sp,
     /// `np`
     Np,
+}
+
+impl PolicyTag {
+    /// The name of the tag.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::P => "p",
+            Self::Sp => "sp",
+            Self::Np => "np",
+        }
+    }
 }
 
 /// The choices RFC 9989 leaves.

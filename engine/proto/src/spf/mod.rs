@@ -152,6 +152,32 @@ pub struct SpfOutcome {
     pub void_lookup_count: u8,
 }
 
+impl SpfOutcome {
+    /// The outcome where no client address is known.
+    #[must_use]
+    pub fn without_client() -> Self {
+        Self::unevaluated(SpfResult::None, SpfProblem::NoClientAddress)
+    }
+
+    /// The outcome of an evaluation that took too long (RFC 7208 section 4.6.4).
+    #[must_use]
+    pub fn out_of_time() -> Self {
+        Self::unevaluated(SpfResult::TempError, SpfProblem::OutOfTime)
+    }
+
+    fn unevaluated(result: SpfResult, problem: SpfProblem) -> Self {
+        Self {
+            result,
+            domain: None,
+            problem: Some(problem),
+            explanation: None,
+            mechanism: None,
+            lookup_count: 0,
+            void_lookup_count: 0,
+        }
+    }
+}
+
 /// A term of a record, kept by reference to the answer it came in.
 #[derive(Clone)]
 pub struct MatchedTerm {
@@ -191,6 +217,12 @@ impl fmt::Debug for MatchedTerm {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpfProblem {
+    /// No client address is known, so there is nothing to check.
+    #[error("no client address")]
+    NoClientAddress,
+    /// RFC 7208 section 4.6.4.
+    #[error("the evaluation took more than 20 seconds (RFC 7208 section 4.6.4)")]
+    OutOfTime,
     /// RFC 7208 section 4.3.
     #[error("not a multi-label domain name (RFC 7208 section 4.3)")]
     NotADomain,
@@ -247,6 +279,8 @@ impl SpfProblem {
     #[must_use]
     pub const fn word(&self) -> &'static str {
         match self {
+            Self::NoClientAddress => "no-client-address",
+            Self::OutOfTime => "out-of-time",
             Self::NotADomain => "not-a-domain",
             Self::NoSuchDomain => "no-such-domain",
             Self::NoRecord => "no-record",
@@ -298,15 +332,7 @@ fn check_sender(
     answers: &mut Answers<'_>,
 ) -> Option<SpfOutcome> {
     let Some(name) = read_domain(domain) else {
-        return Some(SpfOutcome {
-            result: SpfResult::None,
-            domain: None,
-            problem: Some(SpfProblem::NotADomain),
-            explanation: None,
-            mechanism: None,
-            lookup_count: 0,
-            void_lookup_count: 0,
-        });
+        return Some(SpfOutcome::unevaluated(SpfResult::None, SpfProblem::NotADomain));
     };
     let sender = evaluate::Sender { local_part, domain: a_labels(domain), helo: a_labels(check.helo), name };
     evaluate::check_host(&sender, check, options, answers)
