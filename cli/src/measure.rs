@@ -26,7 +26,7 @@ impl std::fmt::Display for Cost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} messages, {} bytes, {:.3} s", self.messages, self.octets, self.elapsed.as_secs_f64())?;
         if let Some(microseconds) = self.cpu_us_per_message() {
-            write!(f, ", {microseconds:.1} us CPU a message")?;
+            write!(f, ", {microseconds:.1} µs CPU a message")?;
         }
         Ok(())
     }
@@ -109,6 +109,6 @@ mod tests {
         assert!(meter.total().is_none_or(|total| total <= Duration::from_millis(500)));
         assert!(peak_resident_bytes().is_none_or(|bytes| bytes > 100_000));
         let cost = Cost { messages: 4, octets: 9, elapsed: Duration::from_millis(2), cpu: Some(Duration::from_micros(10)) };
-        assert_eq!(cost.to_string(), "4 messages, 9 bytes, 0.002 s, 2.5 us CPU a message");
+        assert_eq!(cost.to_string(), "4 messages, 9 bytes, 0.002 s, 2.5 µs CPU a message");
     }
 }
