@@ -114,7 +114,7 @@ impl Judge {
 }
 
 impl DnsTally {
-    fn add(&mut self, transcript: &Transcript) {
+    pub(crate) fn add(&mut self, transcript: &Transcript) {
         for (_, answer) in transcript.iter() {
             let silent = answer.is_none_or(|answer| {
                 matches!(answer.outcome(), Outcome::Failed(DnsFailure::TimedOut | DnsFailure::Unreachable))

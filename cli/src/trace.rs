@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use mailproof_proto::message::{FieldKind, HeaderIndex};
 
+use crate::parts::split;
+
 /// What the trace fields (RFC 5321 section 4.4) say of the last hop.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Trace {
@@ -35,12 +37,7 @@ impl Trace {
 
 /// The octets before the empty line, as far as they are searched.
 fn header_block(message: &[u8]) -> &[u8] {
-    let searched = message.get(..HEADER_BYTES_MAX).unwrap_or(message);
-    if searched.starts_with(b"\r\n") {
-        return &[];
-    }
-    let end = searched.windows(4).position(|octets| octets == b"\r\n\r\n").map(|at| at + 2);
-    searched.get(..end.unwrap_or(searched.len())).unwrap_or_default()
+    split(message.get(..HEADER_BYTES_MAX).unwrap_or(message)).0
 }
 
 fn text(value: &[u8]) -> String {

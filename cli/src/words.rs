@@ -52,6 +52,22 @@ pub(crate) fn listed(items: &[String]) -> String {
     }
 }
 
+/// Seconds since 1970 as a date and time.
+pub(crate) fn utc(seconds: u64) -> String {
+    const DAY: u64 = 24 * 60 * 60;
+    // Days are counted from 0000-03-01, so that leap days end a year: 400 years have 146,097 days.
+    let days = seconds / DAY + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds % DAY / 3600, seconds % 3600 / 60, seconds % 60);
+    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
 fn is_harmless(character: char) -> bool {
     let reorders_or_hides = matches!(character,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
@@ -68,6 +84,14 @@ mod tests {
     fn nothing_that_steers_a_terminal_passes() {
         assert_eq!(visible("a\x1b[31mb\r\n\u{202e}c \u{e9}"), "a\\u{1b}[31mb\\r\\n\\u{202e}c \u{e9}");
         assert_eq!(visible_octets(b"a\xff\t\0\xc3\xa9"), "a\\xff\\t\\u{0}\u{e9}");
+    }
+
+    #[test]
+    fn dates() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(utc(951_782_400), "2000-02-29 00:00:00 UTC");
+        assert_eq!(utc(1_795_392_000 + 3_723), "2026-11-23 01:02:03 UTC");
+        assert_eq!(utc(4_102_444_799), "2099-12-31 23:59:59 UTC");
     }
 
     #[test]
