@@ -56,6 +56,21 @@ pub(super) enum ChainStatus {
     Fail,
 }
 
+impl ChainStatus {
+    /// The word of `cv=`.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+        }
+    }
+
+    fn read(word: &str) -> Option<Self> {
+        [Self::None, Self::Pass, Self::Fail].into_iter().find(|status| status.word() == word)
+    }
+}
+
 impl Chain {
     /// Reads the ARC fields of a header; `octets` is the store for the octets of `b=`.
     pub(super) fn read(headers: Headers<'_>, octets: &mut Vec<u8>) -> Self {
@@ -126,13 +141,8 @@ impl Seal {
         let algorithm = Algorithm::read(required("a")?).filter(|&it| it != Algorithm::RsaSha1);
         let domain = read_domain(required("d")?).ok_or(ArcProblem::SealSyntax)?;
         let question = key_question(required("s")?, &domain).ok_or(ArcProblem::SealSyntax)?;
-        let status = match required("cv")? {
-            "none" => ChainStatus::None,
-            "pass" => ChainStatus::Pass,
-            "fail" => ChainStatus::Fail,
-            _ => return Err(ArcProblem::BadChainStatus),
-        };
-        if !tags.value("t").is_none_or(|time| digits(time, TIME_DIGITS_MAX).is_some()) {
+        let status = ChainStatus::read(required("cv")?).ok_or(ArcProblem::BadChainStatus)?;
+        if tags.value("t").is_some_and(|time| digits(time, TIME_DIGITS_MAX).is_none()) {
             return Err(ArcProblem::SealSyntax);
         }
         let start = octets.len();

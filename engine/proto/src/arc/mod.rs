@@ -5,6 +5,9 @@
 //! and message signature.
 
 mod chain;
+mod seal;
+
+pub use self::seal::{SealedSet, seal};
 
 use self::chain::{Chain, ChainStatus, Set};
 use crate::dkim::canonical::Canonicalization;

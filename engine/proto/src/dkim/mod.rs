@@ -8,12 +8,15 @@ mod body;
 pub(crate) mod canonical;
 pub mod explain;
 mod key;
+mod sign;
 pub(crate) mod signature;
 pub(crate) mod verify;
 
 pub use self::body::{BodyHash, BodyHashes};
 pub use self::canonical::{Canonicalization, canonical_field};
 pub use self::key::{Key, Published};
+pub(crate) use self::sign::{FieldWriter, write_covering_tags};
+pub use self::sign::{OVERSIGNED_NAMES, SIGNED_NAMES, SignError, SigningKey, SigningPlan, sign};
 pub use self::signature::Algorithm;
 pub use self::verify::Verifier;
 
