@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use mailproof::resolver::ResolverError;
 use mailproof::zone::ZoneError;
 
+use crate::input::InputError;
+
 /// Why a run can not go on, or ends with another code than success.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -31,6 +33,9 @@ pub(crate) enum Failure {
         /// What is wrong with it.
         what: String,
     },
+    /// A message that can not be read.
+    #[error("{0}; check the path")]
+    Input(InputError),
     /// A file that can not be opened.
     #[error("{}: {}; check the path", path.display(), words(error))]
     Missing {
@@ -45,6 +50,12 @@ pub(crate) enum Failure {
         /// How many.
         count: u64,
     },
+    /// Reading some files broke off; each was reported when it was met.
+    #[error("reading broke off in {count} of the files; the others were judged")]
+    SomeBroken {
+        /// How many.
+        count: u64,
+    },
     /// Nobody to ask.
     #[error("no DNS resolver: {0}; name one with --resolver IP[:PORT], or give the answers with --zone FILE")]
     NoResolver(ResolverError),
@@ -56,14 +67,6 @@ pub(crate) enum Failure {
     Unreachable {
         /// Questions asked.
         questions: u64,
-    },
-    /// Reading broke off.
-    #[error("{}: reading broke off: {}", path.display(), words(error))]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        error: io::Error,
     },
     /// Writing broke off.
     #[error("standard output: {}", words(.0))]
@@ -86,11 +89,11 @@ impl Failure {
         match self {
             Self::Usage(_) => EX_USAGE,
             Self::Zone(_) | Self::Key { .. } | Self::Message { .. } => EX_DATAERR,
-            Self::Missing { .. } | Self::SomeMissing { .. } => EX_NOINPUT,
+            Self::Missing { .. } | Self::SomeMissing { .. } | Self::Input(_) => EX_NOINPUT,
             Self::NoResolver(_) | Self::Unreachable { .. } => EX_UNAVAILABLE,
             Self::System(_) => EX_OSERR,
             Self::Output(_) if self.is_quiet() => EX_OK,
-            Self::Read { .. } | Self::Output(_) => EX_IOERR,
+            Self::SomeBroken { .. } | Self::Output(_) => EX_IOERR,
         }
     }
 

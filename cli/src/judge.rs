@@ -56,13 +56,6 @@ pub(crate) fn host_name() -> String {
     if name.is_empty() || name == "(none)" { "localhost".to_owned() } else { name.to_owned() }
 }
 
-/// One message with its envelope.
-#[derive(Debug)]
-pub(crate) struct Message {
-    pub(crate) octets: Vec<u8>,
-    pub(crate) envelope: Envelope,
-}
-
 /// Judges message after message, keeping the memory of the last for the next.
 #[derive(Debug)]
 pub(crate) struct Judge {

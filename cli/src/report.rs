@@ -57,13 +57,16 @@ fn dkim(signatures: &[SignatureOutcome]) -> Cell {
     let Some(best) = signatures.iter().min_by_key(|signature| dkim_rank(signature.result)) else {
         return Cell::new("none", Tone::Quiet);
     };
-    let tone = match best.result {
+    Cell::new(best.result.word(), dkim_tone(best.result))
+}
+
+pub(crate) fn dkim_tone(result: DkimResult) -> Tone {
+    match result {
         DkimResult::Pass => Tone::Good,
         DkimResult::Fail | DkimResult::PermError => Tone::Bad,
         DkimResult::None => Tone::Quiet,
-        _ => Tone::Doubtful,
-    };
-    Cell::new(best.result.word(), tone)
+        DkimResult::Policy | DkimResult::Neutral | DkimResult::TempError => Tone::Doubtful,
+    }
 }
 
 fn dkim_rank(result: DkimResult) -> u8 {
@@ -80,12 +83,7 @@ fn dkim_rank(result: DkimResult) -> u8 {
 
 fn dmarc(verdict: &Verdict) -> Cell {
     let outcome = &verdict.dmarc;
-    let tone = match outcome.result {
-        DmarcResult::None => Tone::Quiet,
-        DmarcResult::Pass => Tone::Good,
-        DmarcResult::Fail | DmarcResult::PermError => Tone::Bad,
-        DmarcResult::TempError => Tone::Doubtful,
-    };
+    let tone = dmarc_tone(outcome.result);
     let text = match (outcome.policy, outcome.applies) {
         (Some(policy), Some(tag)) => format!("{} {}={}", outcome.result.word(), tag.word(), policy.word()),
         _ => outcome.result.word().to_owned(),
@@ -102,7 +100,16 @@ pub(crate) fn spf_tone(result: SpfResult) -> Tone {
     }
 }
 
-fn arc_tone(result: ArcResult) -> Tone {
+pub(crate) fn dmarc_tone(result: DmarcResult) -> Tone {
+    match result {
+        DmarcResult::None => Tone::Quiet,
+        DmarcResult::Pass => Tone::Good,
+        DmarcResult::Fail | DmarcResult::PermError => Tone::Bad,
+        DmarcResult::TempError => Tone::Doubtful,
+    }
+}
+
+pub(crate) fn arc_tone(result: ArcResult) -> Tone {
     match result {
         ArcResult::None => Tone::Quiet,
         ArcResult::Pass => Tone::Good,

@@ -1,24 +1,26 @@
 //! `mailproof verify`: messages from files, judged one after the other, told as a table, as JSON or as header fields.
 
+use std::fs;
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use mailproof_proto::message::{FieldKind, Headers};
 use mailproof_proto::verdict::Verdict;
 use mailproof_proto::verification::Envelope;
 
 use crate::arguments::{EnvelopeArguments, VerifyArguments};
 use crate::failure::Failure;
-use crate::input::{self, Entry};
-use crate::judge::{self, Judge};
+use crate::input::{InputCause, InputError, Message, Messages};
+use crate::judge::{self, DnsTally, Judge};
 use crate::measure::CpuMeter;
 use crate::pipeline::{self, Worker};
 use crate::report::{self, Counts, HEADINGS};
 use crate::second_opinion::CrossCheck;
 use crate::table::{Cell, Layout, Tone};
 use crate::trace::Trace;
-use crate::words::{listed, visible};
+use crate::words::{counted, listed, visible};
 
 /// Rows from which the widths of the columns are found; those after them are written as they come.
 const LAYOUT_ROWS: usize = 256;
@@ -34,7 +36,7 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<(), Failure> {
     let engine = judge::engine(&arguments.dns, judge::options(&arguments.judge), arguments.judge.now)?;
     let known = given(&arguments.envelope);
     if arguments.envelope.ip.is_none() && !arguments.envelope.from_trace {
-        eprintln!("mailproof: SPF is left out: give --ip, --helo and --mail-from, or --from-trace for delivered mail");
+        note("mailproof: SPF is left out: give --ip, --helo and --mail-from, or --from-trace for delivered mail");
     }
     let style = match (arguments.json, arguments.header) {
         (true, _) => Style::Json,
@@ -51,10 +53,13 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<(), Failure> {
         cross_check: cross_check.clone(),
     };
     let workers = (0..thread_count).map(teller).collect();
-    let mut output = Output::new(style, input::total_bytes(&arguments.files));
-    let entries = input::entries(&arguments.files);
-    pipeline::run(entries, workers, &CpuMeter::start(), |told| output.take(told))?;
+    let mut output = Output::new(style, total_bytes(&arguments.files));
+    let messages = Messages::new(arguments.files.iter().cloned());
+    pipeline::run(messages, workers, &CpuMeter::start(), |told| output.take(told))?;
     output.finish(started.elapsed())?;
+    if output.broken > 0 {
+        return Err(Failure::SomeBroken { count: output.broken });
+    }
     if let Some(failure) = output.dns.failure(&arguments.dns) {
         return Err(failure);
     }
@@ -108,7 +113,7 @@ enum Style {
     Header,
 }
 
-/// Judges an entry and puts the outcome into words.
+/// Judges a message and puts the outcome into words.
 struct Teller<'a> {
     judge: Judge,
     style: Style,
@@ -117,16 +122,16 @@ struct Teller<'a> {
     cross_check: Option<CrossCheck>,
 }
 
-/// One entry on its way out.
+/// One message on its way out.
 struct Told {
+    id: String,
     text: Text,
     counts: Counts,
-    is_missing: bool,
+    trouble: Trouble,
     /// Octets of the input that it stands for.
     octets: u64,
-    dns: judge::DnsTally,
+    dns: DnsTally,
     disagreements: Vec<String>,
-    id: String,
 }
 
 enum Text {
@@ -134,55 +139,78 @@ enum Text {
     Line(String),
 }
 
-impl Worker<Entry> for Teller<'_> {
+/// What the exit code has to say of a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Trouble {
+    None,
+    /// It could not be opened.
+    Missing,
+    /// Reading broke off.
+    Broken,
+}
+
+impl Worker<Result<Message, InputError>> for Teller<'_> {
     type Outcome = Told;
 
-    fn work(&mut self, entry: Entry) -> Told {
-        let octets = match &entry.octets {
-            Ok(octets) => octets,
-            Err(error) => return self.refuse(&entry, &error.to_string(), error.is_missing()),
+    fn work(&mut self, message: Result<Message, InputError>) -> Told {
+        let Message { id, octets } = match message {
+            Ok(message) => message,
+            Err(error) => return self.refuse_unread(&error),
         };
-        let envelope = self.known.envelope(octets, self.from_trace);
+        let envelope = self.known.envelope(&octets, self.from_trace);
         let (style, mut counts) = (self.style, Counts::default());
-        let second = self.cross_check.is_some().then(|| envelope.clone());
-        let told = self.judge.judge(octets, envelope, |verdict, session| {
+        let second = self.cross_check.as_ref().map(|check| (check, envelope.clone()));
+        let told = self.judge.judge(&octets, envelope, |verdict, session| {
             counts.add(verdict);
-            let differences = second.zip(self.cross_check.as_ref()).map(|(envelope, check)| {
-                check.differences(octets, &envelope, verdict)
-            });
-            (text(style, &entry, verdict, session.headers()), differences)
+            let differences = second.map(|(check, envelope)| check.differences(&octets, &envelope, verdict));
+            (text(style, &id, verdict, session.headers()), differences)
         });
         let (text, differences) = match told {
             Ok(told) => told,
-            Err(error) => return self.refuse(&entry, error, false),
+            Err(error) => return self.refuse(id, error, Trouble::None),
         };
         if let Some(differences) = &differences {
             counts.compared = 1;
             counts.disagreements = u64::from(!differences.is_empty());
         }
         Told {
+            id,
             text,
             counts,
-            is_missing: false,
+            trouble: Trouble::None,
             octets: octets.len() as u64,
             dns: std::mem::take(&mut self.judge.dns),
             disagreements: differences.unwrap_or_default(),
-            id: entry.id,
         }
     }
 }
 
 impl Teller<'_> {
-    fn refuse(&self, entry: &Entry, error: &str, is_missing: bool) -> Told {
+    fn refuse_unread(&self, error: &InputError) -> Told {
+        let trouble = match &error.cause {
+            InputCause::Read(cause) if !is_missing(cause) => Trouble::Broken,
+            InputCause::Read(_) | InputCause::NoMessages => Trouble::Missing,
+            _ => Trouble::None,
+        };
+        let id = error.id.clone().unwrap_or_else(|| error.place.to_string());
+        self.refuse(id, &error.cause.to_string(), trouble)
+    }
+
+    fn refuse(&self, id: String, error: &str, trouble: Trouble) -> Told {
         let text = match self.style {
-            Style::Table => Text::Row(report::error_row(&entry.label(), error)),
-            Style::Json => Text::Line(error_line(Some(&entry.id), error)),
-            Style::Header => Text::Line(format!("# {}: not judged: {}", visible(&entry.id), visible(error))),
+            Style::Table => Text::Row(report::error_row(&id, error)),
+            Style::Json => Text::Line(error_line(Some(&id), error)),
+            Style::Header => Text::Line(format!("# {}: not judged: {}", visible(&id), visible(error))),
         };
         let counts = Counts { unreadable: 1, ..Counts::default() };
-        let dns = judge::DnsTally::default();
-        Told { text, counts, is_missing, octets: 0, dns, disagreements: Vec::new(), id: entry.id.clone() }
+        Told { id, text, counts, trouble, octets: 0, dns: DnsTally::default(), disagreements: Vec::new() }
     }
+}
+
+/// True when the file is not there or not for us, rather than broken.
+fn is_missing(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
 }
 
 /// The object that stands in the place of a verdict that there is none of.
@@ -190,24 +218,32 @@ pub(crate) fn error_line(id: Option<&str>, error: &str) -> String {
     serde_json::json!({ "id": id, "error": error }).to_string()
 }
 
-fn text(style: Style, entry: &Entry, verdict: &Verdict, headers: Headers<'_>) -> Text {
+fn text(style: Style, id: &str, verdict: &Verdict, headers: Headers<'_>) -> Text {
     match style {
-        Style::Json => Text::Line(verdict.to_json(&entry.id)),
+        Style::Json => Text::Line(verdict.to_json(id)),
         Style::Header => Text::Line(format!("Authentication-Results: {}", verdict.authentication_results)),
-        Style::Table => Text::Row(report::row(&name_of(entry, headers), verdict)),
+        Style::Table => Text::Row(report::row(&name_of(id, headers), verdict)),
     }
 }
 
-/// What a message is called in the table: a file of its own by its name, a message in a mailbox by its Message-ID.
-fn name_of(entry: &Entry, headers: Headers<'_>) -> String {
+/// What a message is called in the table: a `.eml` file by its name, another by its Message-ID, which says more than its
+/// place in a mailbox.
+fn name_of(id: &str, headers: Headers<'_>) -> String {
     let message_id = headers.of_kind(FieldKind::MessageId).next().map(|field| {
         let text = String::from_utf8_lossy(field.value);
         text.trim().trim_start_matches('<').trim_end_matches('>').to_owned()
     });
-    match message_id.filter(|id| entry.is_in_mailbox() && !id.is_empty()) {
-        Some(id) => id,
-        None => entry.label(),
-    }
+    let is_eml = id.len() > 4 && id.to_ascii_lowercase().ends_with(".eml");
+    message_id.filter(|it| !is_eml && !it.is_empty()).unwrap_or_else(|| id.to_owned())
+}
+
+/// Octets of all the files named; `None` where one of them does not say.
+fn total_bytes(files: &[PathBuf]) -> Option<u64> {
+    let size = |path: &PathBuf| {
+        let metadata = fs::metadata(path).ok()?;
+        if metadata.is_file() { Some(metadata.len()) } else { None }
+    };
+    files.iter().map(size).sum()
 }
 
 /// Writes what comes out of the workers: rows in a table, lines as they are.
@@ -219,8 +255,10 @@ struct Output {
     held: Vec<Vec<Cell>>,
     layout: Option<Layout>,
     counts: Counts,
-    dns: judge::DnsTally,
+    dns: DnsTally,
     missing: u64,
+    broken: u64,
+    started: Instant,
 }
 
 impl Output {
@@ -236,20 +274,22 @@ impl Output {
             held: Vec::new(),
             layout: None,
             counts: Counts::default(),
-            dns: judge::DnsTally::default(),
+            dns: DnsTally::default(),
             missing: 0,
+            broken: 0,
+            started: Instant::now(),
         }
     }
 
     fn take(&mut self, told: Told) -> Result<(), Failure> {
         self.counts.merge(&told.counts);
         self.dns.merge(told.dns);
-        self.missing += u64::from(told.is_missing);
-        self.progress.inc(told.octets);
-        self.progress.set_message(crate::words::counted(self.counts.messages, "message"));
+        self.missing += u64::from(told.trouble == Trouble::Missing);
+        self.broken += u64::from(told.trouble == Trouble::Broken);
+        self.show_progress(told.octets);
         if !told.disagreements.is_empty() {
             let line = format!("mailproof: cross-check: {}: {}", visible(&told.id), listed(&told.disagreements));
-            self.progress.suspend(|| eprintln!("{line}"));
+            self.progress.suspend(|| note(&line));
         }
         match told.text {
             Text::Line(line) => writeln!(self.out, "{line}").map_err(Failure::Output),
@@ -261,6 +301,16 @@ impl Output {
                 self.write_held()?;
                 self.write_row(&row)
             }
+        }
+    }
+
+    fn show_progress(&mut self, octets: u64) {
+        self.progress.inc(octets);
+        if self.progress.is_hidden() && self.started.elapsed() > PROGRESS_AFTER && io::stderr().is_terminal() {
+            self.progress.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        if !self.progress.is_hidden() {
+            self.progress.set_message(counted(self.counts.messages, "message"));
         }
     }
 
@@ -293,22 +343,19 @@ impl Output {
             }
             writeln!(self.out, "{}", self.counts.summary(elapsed)).map_err(Failure::Output)?;
         } else if self.counts.compared > 0 {
-            eprintln!("mailproof: {}", self.counts.summary(elapsed));
+            note(format_args!("mailproof: {}", self.counts.summary(elapsed)));
         }
         self.out.flush().map_err(Failure::Output)
     }
 }
 
-/// A bar on standard error, drawn only on a terminal and only when a run takes longer than a moment.
+/// A bar for standard error, hidden at first: it is shown on a terminal, when a run takes longer than a moment.
 fn progress(total_bytes: Option<u64>) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let (bar, template) = match total_bytes {
-        Some(total) => (ProgressBar::new(total), "{bar:40} {percent:>3} %  {msg}, {eta} left"),
-        None => (ProgressBar::no_length(), "{spinner} {msg}, {elapsed}"),
+    let (length, template) = match total_bytes {
+        Some(_) => (total_bytes, "{bar:40} {percent:>3} %  {msg}, {eta} left"),
+        None => (None, "{spinner} {msg}, {elapsed}"),
     };
+    let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::hidden());
     // The template is one of the two above, and both are well-formed.
-    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar
+    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

@@ -1,6 +1,7 @@
 //! Text from messages on its way to a terminal, and words for results.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 
 /// Text that a stranger wrote, made safe to show: control characters, and those that reorder or hide what stands around
 /// them, become escapes.
@@ -36,6 +37,11 @@ pub(crate) fn shortened(text: &str, width: usize) -> String {
     }
     let kept: String = text.chars().take(width.saturating_sub(1)).collect();
     format!("{kept}\u{2026}")
+}
+
+/// A line on standard error. Where nobody reads that, nobody is told.
+pub(crate) fn note(line: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// `1 message`, `2 messages`.
