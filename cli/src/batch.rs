@@ -18,6 +18,7 @@ use crate::judge::{self, DnsTally, Judge};
 use crate::measure::{Cost, CpuMeter, peak_resident_bytes};
 use crate::pipeline::{self, Worker};
 use crate::verify::error_line;
+use crate::words::note;
 
 /// Messages a thread takes at a time in a pass over messages in memory.
 const SHARE_MESSAGES: usize = 32;

@@ -28,6 +28,7 @@ use clap::error::ErrorKind;
 
 use self::arguments::{Arguments, Command};
 use self::failure::Failure;
+use self::words::note;
 
 /// EX_USAGE of sysexits.
 const EX_USAGE: u8 = 64;

@@ -20,7 +20,7 @@ use crate::report::{self, Counts, HEADINGS};
 use crate::second_opinion::CrossCheck;
 use crate::table::{Cell, Layout, Tone};
 use crate::trace::Trace;
-use crate::words::{counted, listed, visible};
+use crate::words::{counted, listed, note, visible};
 
 /// Rows from which the widths of the columns are found; those after them are written as they come.
 const LAYOUT_ROWS: usize = 256;
