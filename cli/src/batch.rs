@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use mailproof::engine::Engine;
+use mailproof::Engine;
 use mailproof_proto::verdict::Verdict;
 use mailproof_proto::verification::Envelope;
 
@@ -83,11 +83,7 @@ impl Line {
 }
 
 /// Reads, judges and writes as the stream comes.
-fn once(
-    engine: &Engine,
-    thread_count: usize,
-    lines: impl Iterator<Item = Line> + Send,
-) -> Result<DnsTally, Failure> {
+fn once(engine: &Engine, thread_count: usize, lines: impl Iterator<Item = Line> + Send) -> Result<DnsTally, Failure> {
     let (started, meter) = (Instant::now(), CpuMeter::start());
     let workers = (0..thread_count).map(|_| Clerk { judge: Judge::new(engine.clone()) }).collect();
     let mut out = BufWriter::new(io::stdout());
@@ -181,7 +177,10 @@ impl Passes<'_> {
                 threads.push(thread.map_err(Failure::System)?);
             }
             // A panic of the engine was caught where it was called; any other is a defect here and is passed on.
-            Ok(threads.into_iter().map(|it| it.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect())
+            Ok(threads
+                .into_iter()
+                .map(|it| it.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect())
         })
     }
 
@@ -195,9 +194,8 @@ impl Passes<'_> {
             };
             for (at, line) in rest.iter().take(SHARE_MESSAGES).enumerate() {
                 let Ok(message) = &line.message else { continue };
-                let judged = judge.judge(&message.octets, message.envelope.clone(), |verdict, _| {
-                    keep.then(|| verdict.clone())
-                });
+                let judged =
+                    judge.judge(&message.octets, message.envelope.clone(), |verdict, _| keep.then(|| verdict.clone()));
                 if let Some(judged) = judged.transpose() {
                     kept.push((start + at, judged));
                 }
@@ -225,8 +223,7 @@ impl Passes<'_> {
 
 /// The closing line on standard error.
 fn summarize(what: &str, cost: &Cost) {
-    let peak = peak_resident_bytes().map_or_else(String::new, |bytes| {
-        format!(", {:.1} MiB peak RSS", bytes as f64 / (1024.0 * 1024.0))
-    });
+    let peak = peak_resident_bytes()
+        .map_or_else(String::new, |bytes| format!(", {:.1} MiB peak RSS", bytes as f64 / (1024.0 * 1024.0)));
     note(format_args!("{what}{cost}{peak}"));
 }

@@ -2,9 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mailproof::engine::Engine;
+use mailproof::Engine;
+use mailproof::Session;
 use mailproof::resolver::BlockingResolver;
-use mailproof::session::Session;
 use mailproof::zone::Zone;
 use mailproof_proto::dmarc::Discovery;
 use mailproof_proto::dns::{Failure as DnsFailure, Outcome, Transcript};
@@ -38,7 +38,8 @@ pub(crate) fn engine(dns: &DnsArguments, options: Options, now: Option<u64>) -> 
 
 /// The receiver's choices.
 pub(crate) fn options(judge: &JudgeArguments) -> Options {
-    let mut options = Options { authserv_id: judge.authserv_id.clone().unwrap_or_else(host_name), ..Options::default() };
+    let mut options =
+        Options { authserv_id: judge.authserv_id.clone().unwrap_or_else(host_name), ..Options::default() };
     if judge.policy == PolicyEdition::Rfc7489 {
         options.dmarc.discovery = Discovery::PublicSuffixList;
         options.policy.reject = RejectPolicy::Literal;

@@ -1,7 +1,7 @@
 //! `--cross-check`: the same message through the crate mail-auth, and where the two disagree.
 
+use mailproof::Engine;
 use mailproof::cross_check::{Opinion, Received, SecondOpinion};
-use mailproof::engine::Engine;
 use mailproof_proto::dkim::DkimResult;
 use mailproof_proto::verdict::Verdict;
 use mailproof_proto::verification::Envelope;

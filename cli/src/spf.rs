@@ -38,7 +38,11 @@ pub(crate) fn run(arguments: &SpfArguments) -> Result<(), Failure> {
     let written = if arguments.json {
         writeln!(io::stdout(), "{}", to_json(&check, &sender, &helo, &received))
     } else {
-        writeln!(anstream::stdout(), "{}", to_text(&check, &sender, &helo, &received, &questions::told(session.transcript())))
+        writeln!(
+            anstream::stdout(),
+            "{}",
+            to_text(&check, &sender, &helo, &received, &questions::told(session.transcript()))
+        )
     };
     written.map_err(Failure::Output)?;
     let mut tally = DnsTally::default();

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use mailproof_proto::message::{FieldKind, HeaderIndex};
 
+use crate::input::return_path;
 use crate::parts::split;
 
 /// What the trace fields (RFC 5321 section 4.4) say of the last hop.
@@ -29,9 +30,8 @@ impl Trace {
         let mut index = HeaderIndex::new();
         let headers = index.scan(header_block(message));
         let top = |kind| headers.of_kind(kind).next().map(|field| text(field.value));
-        let mut trace = top(FieldKind::Received).map(|value| received(&value)).unwrap_or_default();
-        trace.mail_from = top(FieldKind::ReturnPath).map(|value| return_path(&value).to_owned());
-        trace
+        let trace = top(FieldKind::Received).map(|value| received(&value)).unwrap_or_default();
+        Self { mail_from: return_path(message), ..trace }
     }
 }
 
@@ -43,12 +43,6 @@ fn header_block(message: &[u8]) -> &[u8] {
 fn text(value: &[u8]) -> String {
     let value = value.get(..FIELD_BYTES_MAX).unwrap_or(value);
     String::from_utf8_lossy(value).replace(['\r', '\n', '\t'], " ")
-}
-
-fn return_path(value: &str) -> &str {
-    let value = value.trim();
-    let inner = value.strip_prefix('<').map_or(value, |rest| rest.split('>').next().unwrap_or_default());
-    inner.trim()
 }
 
 /// Reads `from HELO (name [IP]) ... by`. Known variations: `(name [IP] (may be forged))`, `([IP] helo=HELO)`,
@@ -74,7 +68,8 @@ fn received(value: &str) -> Trace {
         if let Some(name) = named.or(helo_is_next.then_some(word.text)) {
             trace.helo = Some(name.to_owned());
         }
-        helo_is_next = word.depth > 0 && (word.text.eq_ignore_ascii_case("helo") || word.text.eq_ignore_ascii_case("ehlo"));
+        helo_is_next =
+            word.depth > 0 && (word.text.eq_ignore_ascii_case("helo") || word.text.eq_ignore_ascii_case("ehlo"));
         if word.depth > 0 {
             trace.ip = trace.ip.or_else(|| literal(word.text));
             bare = bare.or_else(|| word.text.parse().ok());
@@ -173,8 +168,7 @@ mod tests {
         assert_eq!(trace.mail_from.as_deref(), Some("a@b.example"));
         assert_eq!((trace.ip, trace.helo.as_deref()), (Some("192.0.2.1".parse().unwrap()), Some("x")));
         assert_eq!(Trace::read(b"\r\nReceived: from x ([192.0.2.1])"), Trace::default());
-        assert_eq!(return_path(" <> "), "");
-        assert_eq!(return_path(" a@b.example "), "a@b.example");
+        assert_eq!(Trace::read(b"Return-Path: <>\r\n\r\n").mail_from.as_deref(), Some(""));
     }
 
     #[test]

@@ -77,7 +77,8 @@ fn why_not(verdict: &Verdict) -> Vec<String> {
     let from = verdict.dmarc.from_domain.map(|domain| domain.to_string()).unwrap_or_default();
     for signature in verdict.dkim.iter().filter(|signature| signature.result == DkimResult::Pass) {
         let domain = signature.domain.map(|domain| domain.to_string()).unwrap_or_default();
-        sentences.push(format!("The signature of {domain} is good, but {domain} is not {from} nor of its organization."));
+        sentences
+            .push(format!("The signature of {domain} is good, but {domain} is not {from} nor of its organization."));
     }
     if let (SpfResult::Pass, Some(domain)) = (verdict.spf.result, &verdict.spf.domain) {
         sentences.push(format!("SPF passes, but for {domain}, which is not {from} nor of its organization."));

@@ -5,7 +5,7 @@ mod meaning;
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use mailproof::engine::Engine;
+use mailproof::Engine;
 use mailproof_proto::arc::ArcResult;
 use mailproof_proto::dkim::explain::{Explanation, SignedName, explain};
 use mailproof_proto::dkim::{DkimResult, SignatureOutcome};
@@ -157,7 +157,9 @@ impl Page<'_> {
         }
         let (outcome, helo) = (&verdict.spf, &verdict.helo);
         let mail_from = format!("<{}>", self.envelope.mail_from);
-        for (what, identity, outcome) in [("MAIL FROM", mail_from.as_str(), outcome), ("HELO", &self.envelope.helo, helo)] {
+        for (what, identity, outcome) in
+            [("MAIL FROM", mail_from.as_str(), outcome), ("HELO", &self.envelope.helo, helo)]
+        {
             for line in outcome_lines(what, identity, outcome) {
                 self.line(&format!("  {line}"));
             }
@@ -267,7 +269,8 @@ impl Page<'_> {
             DkimResult::Pass | DkimResult::Policy => "",
             _ => " (compared only when the body hash matches)",
         };
-        let matches = if explanation.body_hash_found.as_ref() == Some(&explanation.body_hash_signed) { "" } else { matches };
+        let matches =
+            if explanation.body_hash_found.as_ref() == Some(&explanation.body_hash_signed) { "" } else { matches };
         self.pair("header hash", &format!("{}{matches}", explanation.header_hash));
         self.pair("", &Tone::Quiet.paint(&format!("over these octets in {} form:", explanation.header_form.word())));
         for line in explanation.header.split_inclusive(|octet| *octet == b'\n') {

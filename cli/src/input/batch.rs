@@ -54,7 +54,14 @@ struct Line {
 impl<R: BufRead> Batch<R> {
     /// Reads lines from here.
     pub fn new(reader: R) -> Self {
-        Self { reader, line: Vec::new(), line_number: 0, message_bytes_max: MESSAGE_BYTES_MAX, folder: None, finished: false }
+        Self {
+            reader,
+            line: Vec::new(),
+            line_number: 0,
+            message_bytes_max: MESSAGE_BYTES_MAX,
+            folder: None,
+            finished: false,
+        }
     }
 
     /// Another limit than [`MESSAGE_BYTES_MAX`].

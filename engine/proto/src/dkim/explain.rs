@@ -66,10 +66,8 @@ pub fn explain(headers: Headers<'_>, kind: FieldKind, body: &[u8]) -> Vec<Explan
 }
 
 fn explain_one(headers: Headers<'_>, field: &Field<'_>, signature: &Signature, bodies: &BodyHashes) -> Explanation {
-    let tags = TagList::parse(field.value).map_or_else(
-        |_| Vec::new(),
-        |tags| tags.iter().map(|tag| (tag.name.to_owned(), reduced(tag.value))).collect(),
-    );
+    let tags = TagList::parse(field.value)
+        .map_or_else(|_| Vec::new(), |tags| tags.iter().map(|tag| (tag.name.to_owned(), reduced(tag.value))).collect());
     let tag = |name: &str| tags.iter().find(|(it, _)| it == name).map_or("", |(_, value)| value.as_str());
     let body_hash_signed = tag("bh").split(' ').collect();
     let mut by_name = FieldsByName::default();
