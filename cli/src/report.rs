@@ -16,6 +16,10 @@ use crate::words::{counted, listed, shortened, visible};
 /// Headings of the table; the last column moves below its row where the terminal is narrow.
 pub(crate) const HEADINGS: [&str; 8] = ["Message", "From", "SPF", "DKIM", "ARC", "DMARC", "Action", "Why"];
 
+/// The last column, and the one that says whether the message passed.
+pub(crate) const WHY_COLUMN: usize = HEADINGS.len() - 1;
+pub(crate) const DMARC_COLUMN: usize = 5;
+
 /// Characters of a message's name that are shown.
 const LABEL_WIDTH_MAX: usize = 34;
 /// Characters of a domain that are shown.
@@ -40,7 +44,7 @@ pub(crate) fn error_row(label: &str, error: &str) -> Vec<Cell> {
     let mut row = vec![Cell::default(); HEADINGS.len()];
     row[0] = Cell::new(shortened(&visible(label), LABEL_WIDTH_MAX), Tone::Plain);
     row[1] = Cell::new("not judged", Tone::Bad);
-    row[HEADINGS.len() - 1] = Cell::new(visible(error), Tone::Quiet);
+    row[WHY_COLUMN] = Cell::new(visible(error), Tone::Quiet);
     row
 }
 
@@ -199,8 +203,8 @@ fn passing_domains(verdict: &Verdict) -> Vec<String> {
 pub(crate) struct Counts {
     pub(crate) messages: u64,
     pub(crate) unreadable: u64,
-    results: [u64; 5],
-    actions: [u64; 4],
+    pub(crate) results: [u64; 5],
+    pub(crate) actions: [u64; 4],
     pub(crate) compared: u64,
     pub(crate) disagreements: u64,
 }

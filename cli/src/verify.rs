@@ -16,7 +16,7 @@ use crate::input::{InputCause, InputError, Message, Messages};
 use crate::judge::{self, DnsTally, Judge};
 use crate::measure::CpuMeter;
 use crate::pipeline::{self, Worker};
-use crate::report::{self, Counts, HEADINGS};
+use crate::report::{self, Counts, DMARC_COLUMN, HEADINGS, WHY_COLUMN};
 use crate::second_opinion::CrossCheck;
 use crate::table::{Cell, Layout, Tone};
 use crate::trace::Trace;
@@ -254,6 +254,8 @@ struct Output {
     /// Rows held back until the widths of the columns are known.
     held: Vec<Vec<Cell>>,
     layout: Option<Layout>,
+    /// Width of the terminal, where there is one.
+    columns: Option<usize>,
     counts: Counts,
     dns: DnsTally,
     missing: u64,
@@ -273,6 +275,7 @@ impl Output {
             progress: progress(total_bytes),
             held: Vec::new(),
             layout: None,
+            columns: terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0)),
             counts: Counts::default(),
             dns: DnsTally::default(),
             missing: 0,
@@ -329,9 +332,18 @@ impl Output {
 
     fn write_row(&mut self, row: &[Cell]) -> Result<(), Failure> {
         let Some(layout) = &self.layout else { return Ok(()) };
-        let line = layout.line(row);
+        let mut lines = layout.line(row);
+        if self.columns.is_some_and(|columns| layout.width(row.len()) > columns) {
+            // The reason goes below its row, and only where something is wrong.
+            let (short, why) = row.split_at(WHY_COLUMN.min(row.len()));
+            lines = layout.line(short);
+            let passed = row.get(DMARC_COLUMN).is_some_and(|cell| matches!(cell.tone, Tone::Good | Tone::Strong));
+            if let Some(why) = why.first().filter(|why| !passed && !why.text.is_empty()) {
+                lines = format!("{lines}\n    {}", why.tone.paint(&why.text));
+            }
+        }
         let out = &mut self.out;
-        self.progress.suspend(|| writeln!(out, "{line}")).map_err(Failure::Output)
+        self.progress.suspend(|| writeln!(out, "{lines}")).map_err(Failure::Output)
     }
 
     fn finish(&mut self, elapsed: Duration) -> Result<(), Failure> {
