@@ -215,7 +215,11 @@ fn a_server_without_edns_is_remembered() {
         let read = Query::read(query).unwrap();
         let has_opt = read.edns_payload_bytes.is_some();
         seen.lock().unwrap().push(has_opt);
-        vec![if has_opt { ReplyWriter::new(&read).rcode(1).finish() } else { responder.reply(query, transport).unwrap() }]
+        vec![if has_opt {
+            ReplyWriter::new(&read).rcode(1).finish()
+        } else {
+            responder.reply(query, transport).unwrap()
+        }]
     });
     let resolver = resolver(&[address]);
     for _ in 0..2 {
@@ -227,8 +231,7 @@ fn a_server_without_edns_is_remembered() {
 #[test]
 fn the_next_server_is_asked() {
     let silent = serve(|_, _| Vec::new());
-    let refusing =
-        serve(|query, _| vec![ReplyWriter::new(&Query::read(query).unwrap()).rcode(5).finish()]);
+    let refusing = serve(|query, _| vec![ReplyWriter::new(&Query::read(query).unwrap()).rcode(5).finish()]);
     assert_eq!(one(&impatient(&[silent, good()]), "a.example"), it());
     assert_eq!(one(&resolver(&[refusing, good()]), "a.example"), it());
     assert_eq!(one(&resolver(&[closed(), good()]), "a.example"), it());
@@ -306,10 +309,7 @@ fn configurations() {
         Ok::<_, ResolverError>(resolver.servers().map(|it| it.to_string()).collect::<Vec<_>>())
     };
     let servers = text(&["192.0.2.1", "192.0.2.1:54", "2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:54"]).unwrap();
-    assert_eq!(
-        servers,
-        ["192.0.2.1:53", "192.0.2.1:54", "[2001:db8::1]:53", "[2001:db8::1]:53", "[2001:db8::1]:54"]
-    );
+    assert_eq!(servers, ["192.0.2.1:53", "192.0.2.1:54", "[2001:db8::1]:53", "[2001:db8::1]:53", "[2001:db8::1]:54"]);
     let error = text(&["dns.example"]).unwrap_err().to_string();
     assert_eq!(error, "dns.example: not the address of a DNS server (IP or IP:PORT, [IP]:PORT for IPv6)");
     assert_eq!(text(&[]).unwrap_err().to_string(), "no DNS server is configured");
@@ -319,7 +319,9 @@ fn configurations() {
         fs::write(&path, text).unwrap();
         BlockingResolver::from_resolv_conf(&path)
     };
-    let read = from("# comment\nnameserver 192.0.2.1\nbogus line\nnameserver 2001:db8::1\nnameserver fe80::1%3\noptions trust-ad\n");
+    let read = from(
+        "# comment\nnameserver 192.0.2.1\nbogus line\nnameserver 2001:db8::1\nnameserver fe80::1%3\noptions trust-ad\n",
+    );
     let servers: Vec<String> = read.unwrap().servers().map(|it| it.to_string()).collect();
     assert_eq!(servers, ["192.0.2.1:53", "[2001:db8::1]:53", "[fe80::1%3]:53"]);
     let error = from("search example\n").unwrap_err().to_string();
