@@ -77,16 +77,22 @@ impl BlockingResolver {
     ///
     /// # Errors
     /// [`ResolverError::NoServers`] when the list is empty.
-    pub fn new(servers: &[SocketAddr], options: LookupOptions) -> Result<Self, ResolverError> {
+    pub fn new(servers: &[SocketAddr]) -> Result<Self, ResolverError> {
         if servers.is_empty() {
             return Err(ResolverError::NoServers { path: None });
         }
         Ok(Self {
             servers: servers.iter().take(DNS_SERVERS_MAX).map(|&address| Server::new(address)).collect(),
-            options,
+            options: LookupOptions::default(),
             started: Instant::now(),
             was_silent: AtomicBool::new(false),
         })
+    }
+
+    /// The same resolver, asking in another way.
+    #[must_use]
+    pub fn with_options(self, options: LookupOptions) -> Self {
+        Self { options, ..self }
     }
 
     /// A resolver from texts: `IP`, `IP:PORT` or `[IP]:PORT`.
@@ -95,7 +101,7 @@ impl BlockingResolver {
     /// [`ResolverError`] when there is no text or one is no address.
     pub fn from_texts(servers: &[impl AsRef<str>]) -> Result<Self, ResolverError> {
         let servers: Vec<SocketAddr> = servers.iter().map(|it| read_server(it.as_ref())).collect::<Result<_, _>>()?;
-        Self::new(&servers, LookupOptions::default())
+        Self::new(&servers)
     }
 
     /// A resolver from the system's configuration, `/etc/resolv.conf`. Its option `trust-ad` makes the AD bit count.
@@ -116,7 +122,7 @@ impl BlockingResolver {
         if servers.is_empty() {
             return Err(ResolverError::NoServers { path: Some(path) });
         }
-        Self::new(&servers, LookupOptions { trusts_ad, ..LookupOptions::default() })
+        Ok(Self::new(&servers)?.with_options(LookupOptions { trusts_ad, ..LookupOptions::default() }))
     }
 
     /// The answers to these questions, in their order. Every answer is there by the deadline, as a failure if need be.

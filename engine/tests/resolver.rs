@@ -96,11 +96,11 @@ fn one(resolver: &BlockingResolver, name: &str) -> Outcome {
 }
 
 fn resolver(servers: &[SocketAddr]) -> BlockingResolver {
-    BlockingResolver::new(servers, LookupOptions::default()).unwrap()
+    BlockingResolver::new(servers).unwrap()
 }
 
 fn impatient(servers: &[SocketAddr]) -> BlockingResolver {
-    BlockingResolver::new(servers, hasty()).unwrap()
+    BlockingResolver::new(servers).unwrap().with_options(hasty())
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn a_late_reply_of_an_earlier_server_counts() {
         }
     });
     let options = LookupOptions { try_time: Duration::from_millis(300), tries_max: 1, ..LookupOptions::default() };
-    let resolver = BlockingResolver::new(&[first, second], options).unwrap();
+    let resolver = BlockingResolver::new(&[first, second]).unwrap().with_options(options);
     assert_eq!(one(&resolver, "a.example"), it());
 }
 

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use std::{env, fs, io};
 
 use mailproof::resolver::BlockingResolver;
-use mailproof_proto::dns::lookup::LookupOptions;
 use mailproof_proto::dns::{Failure, Mx, Name, Outcome, Question, RecordSet, RecordType, Txt};
 
 struct Unbound {
@@ -95,7 +94,7 @@ fn question(name: &str, kind: RecordType) -> Question {
 #[test]
 fn answers_of_unbound() {
     let Some(unbound) = Unbound::start() else { return };
-    let resolver = BlockingResolver::new(&[unbound.address], LookupOptions::default()).unwrap();
+    let resolver = BlockingResolver::new(&[unbound.address]).unwrap();
     let mx = |preference, host| Mx { preference, exchange: Some(Name::parse(host).unwrap()) };
     let txt = |text: &str| Outcome::Records(RecordSet::Txt([Txt(text.as_bytes().into())].into()));
     let expected = [

@@ -2,4 +2,7 @@
 
 pub mod corpus;
 pub mod drive;
+pub mod properties;
 pub mod responder;
+pub mod scenario;
+pub mod verify;

@@ -1,0 +1,4 @@
+//! Fuzz target `canonicalisation`; the property stands in the test kit.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| mailproof_testkit::properties::canonicalisation(octets));

@@ -1,0 +1,4 @@
+//! Fuzz target `key_record`; the property stands in the test kit.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| mailproof_testkit::properties::key_record(octets));

@@ -1,0 +1,82 @@
+//! One message on its way through the engine.
+
+use std::sync::Arc;
+
+use mailproof_proto::dns::{Question, Transcript};
+use mailproof_proto::message::Headers;
+use mailproof_proto::time::Timestamp;
+use mailproof_proto::verdict::Verdict;
+use mailproof_proto::verification::{Envelope, Progress, Verification};
+
+use crate::engine::Engine;
+
+/// A message that arrives piece by piece: envelope, then octets in chunks of any size, then the verdict.
+///
+/// A session holds the header block and hash states, whatever the size of the body. It can be used for one message
+/// after the other ([`Session::restart`]), which spares memory management.
+#[derive(Debug)]
+pub struct Session {
+    engine: Engine,
+    verification: Verification,
+}
+
+impl Session {
+    pub(crate) fn new(engine: Engine, envelope: Envelope) -> Self {
+        let verification = Verification::new(Arc::clone(engine.options()), envelope, engine.now());
+        Self { engine, verification }
+    }
+
+    /// Forgets the message and starts on the next one, keeping its memory.
+    pub fn restart(&mut self, envelope: Envelope) {
+        self.verification.restart(envelope, self.engine.now());
+    }
+
+    /// Takes the next octets of the message: header block, empty line and body, cut anywhere, with CRLF line ends.
+    pub fn push(&mut self, octets: &[u8]) {
+        self.verification.push(octets);
+    }
+
+    /// Ends the message and gives its verdict, waiting for DNS answers where needed, at most until the deadline of
+    /// [`MESSAGE_TIME_MAX`](mailproof_proto::limits::MESSAGE_TIME_MAX).
+    pub fn finish(&mut self) -> &Verdict {
+        self.verification.end();
+        while let Progress::NeedsAnswers { deadline } =
+            self.verification.poll(self.engine.now(), &mut self.engine.source())
+        {
+            self.fetch_answers(deadline);
+        }
+        // An ended verification needs answers or is done, and one that is done has its verdict.
+        self.verification.verdict().expect("the verdict of a verification that is done")
+    }
+
+    /// Ends the message as [`Session::finish`] does and hands its verdict over.
+    #[must_use]
+    pub fn into_verdict(mut self) -> Verdict {
+        self.finish();
+        // As in `finish`.
+        self.verification.into_verdict().expect("the verdict of a verification that is done")
+    }
+
+    fn fetch_answers(&mut self, deadline: Timestamp) {
+        let mut questions: Vec<Question> = Vec::new();
+        while let Some(question) = self.verification.next_question() {
+            questions.push(question);
+        }
+        let answers = self.engine.fetch(&questions, deadline);
+        for (question, answer) in questions.iter().zip(answers) {
+            self.verification.learn(question, answer);
+        }
+    }
+
+    /// Every question asked, with its answer.
+    #[must_use]
+    pub fn transcript(&self) -> &Transcript {
+        self.verification.transcript()
+    }
+
+    /// The header block.
+    #[must_use]
+    pub fn headers(&self) -> Headers<'_> {
+        self.verification.headers()
+    }
+}

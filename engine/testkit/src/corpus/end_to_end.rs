@@ -1,9 +1,0 @@
-//! The sets on end_to_end.
-
-use super::SetRunner;
-
-/// The runner for a set of this kind.
-#[must_use]
-pub fn runner(_set: &str) -> Option<SetRunner> {
-    None
-}

@@ -1,0 +1,70 @@
+//! The set `auth-milter`: the Authentication-Results field that another filter wrote, result by result.
+
+use std::path::Path;
+
+use mailproof::zone::Zone;
+use mailproof_proto::authres;
+use mailproof_proto::dmarc::DmarcResult;
+use mailproof_proto::message::{FieldKind, HeaderIndex};
+use mailproof_proto::verdict::Verdict;
+use serde_json::Value;
+
+use super::{envelope, message_case, read_message};
+use crate::corpus::{CaseOutcome, read_cases, text};
+use crate::verify::with_crlf;
+
+/// The authserv-id of the fields in the expected messages.
+const AUTHSERV_ID: &str = "test.module";
+
+pub(super) fn run(dir: &Path) -> Result<Vec<CaseOutcome>, String> {
+    let zone = Zone::from_master(&std::fs::read(dir.join("zonefile.txt")).map_err(|error| error.to_string())?)
+        .map_err(|error| error.to_string())?;
+    let cases = read_cases(dir)?;
+    Ok(cases
+        .iter()
+        .map(|case| {
+            let judged = || {
+                let file =
+                    |index: usize| case.pointer(&format!("/files/{index}")).and_then(Value::as_str).unwrap_or_default();
+                let message = with_crlf(&read_message(dir, file(0))?);
+                let expected = with_crlf(&read_message(dir, file(1))?);
+                let (verdict, _) = message_case(envelope(case, "ip")?, message).verify_every_way(&zone)?;
+                compare(&verdict, &expected)
+            };
+            CaseOutcome::new(text(case, "id"), judged().err())
+        })
+        .collect())
+}
+
+/// Every result the other filter gave; what it left out (local clients, dry runs, hidden `none`) is not compared.
+fn compare(verdict: &Verdict, expected: &[u8]) -> Result<(), String> {
+    let end = memchr::memmem::find(expected, b"\r\n\r\n").map_or(expected.len(), |at| at + 2);
+    let mut index = HeaderIndex::new();
+    let headers = index.scan(&expected[..end]);
+    let mut fields =
+        headers.of_kind(FieldKind::AuthenticationResults).filter_map(|field| authres::parse(field.value).ok());
+    let Some(written) = fields.find(|field| field.authserv_id == AUTHSERV_ID) else { return Ok(()) };
+    // One result for each of several authors: that filter judges every domain, we judge none and never pass.
+    if written.results.iter().filter(|it| it.method == "dmarc").count() > 1 {
+        let passes = verdict.dmarc.result == DmarcResult::Pass;
+        return if passes { Err("dmarc passes for several authors".to_owned()) } else { Ok(()) };
+    }
+    for wanted in &written.results {
+        let property = |name: &str| wanted.properties.iter().find(|it| it.name == name);
+        let found = match &*wanted.method {
+            "spf" => verdict.spf.result.word(),
+            "dmarc" => verdict.dmarc.result.word(),
+            "arc" => verdict.arc.result.word(),
+            "dkim" => {
+                let b = property("b").map_or("", |it| &*it.value);
+                let signature = verdict.dkim.iter().find(|it| it.b.as_deref().is_some_and(|ours| ours.starts_with(b)));
+                signature.map_or("none", |it| it.result.word())
+            }
+            _ => continue,
+        };
+        if found != &*wanted.result {
+            return Err(format!("{} {found}, wanted {}: {}", wanted.method, wanted.result, verdict.to_json("x")));
+        }
+    }
+    Ok(())
+}

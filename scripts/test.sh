@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Runs every test that this machine can run, and ends with the line `N passed, N failed`.
+# Usage: scripts/test.sh [--long]        --long adds the slow sweeps.
+set -u
+cd "$(dirname "$0")/.."
+long=${1:-}
+passed=0
+failed=0
+log=$(mktemp -d)
+trap 'rm -rf "$log"' EXIT
+
+say() { printf '\n== %s\n' "$*"; }
+
+# One check that counts as one test: its output is shown, its exit code decides.
+check() {
+    local name=$1
+    shift
+    say "$name"
+    if "$@"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        printf 'FAILED: %s\n' "$name"
+    fi
+}
+
+# A run of `cargo test`: its closing lines are added up; a run that failed without a failing test counts as one failure.
+cargo_tests() {
+    local name=$1 code
+    shift
+    say "$name"
+    cargo test "$@" 2>&1 | tee "$log/cargo" | grep -vE '^(test .* \.\.\. ok|running [0-9]+ tests?|)$'
+    code=${PIPESTATUS[0]}
+    local sums ok bad
+    sums=$(sed -nE 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed;.*/\1 \2/p' "$log/cargo" |
+        awk '{ok += $1; bad += $2} END {print ok + 0, bad + 0}')
+    ok=${sums% *}
+    bad=${sums#* }
+    if [ "$code" -ne 0 ] && [ "$bad" -eq 0 ]; then
+        bad=1
+    fi
+    passed=$((passed + ok))
+    failed=$((failed + bad))
+}
+
+# Debian packages that tests use when they are there: a real resolver, and Python for the second opinions.
+install_packages() {
+    command -v apt-get >/dev/null && [ "$(id -u)" = 0 ] || return 0
+    local missing=() package
+    for package in unbound python3-venv; do
+        dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
+    done
+    [ ${#missing[@]} -eq 0 ] && return 0
+    say "Debian packages: ${missing[*]}"
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"; } >"$log/apt" 2>&1 ||
+        { tail -n 5 "$log/apt"; printf 'not installed; the tests that need them say so\n'; }
+}
+
+install_oracles() {
+    [ -x .venv/bin/python ] && .venv/bin/python -c 'import spf, dkim' 2>/dev/null && return 0
+    say "Python environment for the second opinions"
+    { python3 -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check -r scripts/oracles.txt; } >"$log/pip" 2>&1 ||
+        { tail -n 5 "$log/pip"; printf 'not installed; the comparisons that need it say so\n'; }
+}
+
+install_packages
+install_oracles
+check "formatting" cargo fmt --all --check
+check "lints" cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
+check "dependencies: direction and licences" python3 scripts/check_dependencies.py
+cargo_tests "tests of every crate" --workspace --all-features --no-fail-fast
+check "corpus" cargo run --quiet --package mailproof-testkit -- corpus --if-present
+check "differential: mail-auth, pyspf, dkimpy" cargo run --quiet --package mailproof-testkit -- differential --count 2000
+check "demo" make --no-print-directory demo
+if [ "$long" = --long ]; then
+    check "differential, long" cargo run --quiet --release --package mailproof-testkit -- differential --count 200000 --python-count 20000
+    check "hostile inputs, timed" cargo run --quiet --release --package mailproof-testkit -- hostile
+fi
+
+printf '\n%s passed, %s failed\n' "$passed" "$failed"
+[ "$failed" -eq 0 ]
