@@ -276,6 +276,7 @@ impl Key {
     const BYTES_MAX: usize = Self::TYPE_BYTES + 255;
     const EVERY_TYPE: [u8; 2] = [0, 0];
 
+    #[inline]
     fn new(question: &Question) -> Self {
         let wire = question.name.wire();
         let mut octets = [0; Self::BYTES_MAX];

@@ -117,7 +117,7 @@ impl Engine {
             return questions.iter().map(|_| Answer::failed(failure)).collect();
         };
         let left = deadline.milliseconds().saturating_sub(self.now().milliseconds());
-        let answers = resolver.resolve(questions, Duration::from_millis(left));
+        let answers = resolver.resolve(questions, Instant::now() + Duration::from_millis(left));
         for (question, answer) in questions.iter().zip(&answers) {
             self.shared.cache.insert(question, answer, self.now());
         }

@@ -4,5 +4,6 @@ pub mod corpus;
 pub mod demo;
 pub mod drive;
 pub mod properties;
+pub mod responder;
 pub mod scenario;
 pub mod verify;
