@@ -8,6 +8,8 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cost {
     pub(crate) messages: u64,
+    /// Lines of a batch that hold no message that could be judged.
+    pub(crate) refused: u64,
     pub(crate) octets: u64,
     pub(crate) elapsed: Duration,
     /// Of every thread that took part; `None` where the kernel does not say.
@@ -27,6 +29,9 @@ impl std::fmt::Display for Cost {
         write!(f, "{} messages, {} bytes, {:.3} s", self.messages, self.octets, self.elapsed.as_secs_f64())?;
         if let Some(microseconds) = self.cpu_us_per_message() {
             write!(f, ", {microseconds:.1} µs CPU a message")?;
+        }
+        if self.refused > 0 {
+            write!(f, ", {} not judged", self.refused)?;
         }
         Ok(())
     }
