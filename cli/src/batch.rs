@@ -84,7 +84,12 @@ impl Line {
 }
 
 /// Reads, judges and writes as the stream comes.
-fn once(engine: &Engine, thread_count: usize, lines: impl Iterator<Item = Line> + Send) -> Result<DnsTally, Failure> {
+fn once(
+    engine: &Engine,
+    thread_count: usize,
+    asks_network: bool,
+    lines: impl Iterator<Item = Line> + Send,
+) -> Result<DnsTally, Failure> {
     let (started, meter) = (Instant::now(), CpuMeter::start());
     let workers = (0..thread_count).map(|_| Clerk { judge: Judge::new(engine.clone(), asks_network) }).collect();
     let mut out = BufWriter::new(io::stdout());

@@ -113,8 +113,13 @@ mod tests {
         });
         assert!(meter.total().is_none_or(|total| total <= Duration::from_millis(500)));
         assert!(peak_resident_bytes().is_none_or(|bytes| bytes > 100_000));
-        let cost =
-            Cost { messages: 4, octets: 9, elapsed: Duration::from_millis(2), cpu: Some(Duration::from_micros(10)) };
+        let cost = Cost {
+            messages: 4,
+            refused: 0,
+            octets: 9,
+            elapsed: Duration::from_millis(2),
+            cpu: Some(Duration::from_micros(10)),
+        };
         assert_eq!(cost.to_string(), "4 messages, 9 bytes, 0.002 s, 2.5 µs CPU a message");
     }
 }
