@@ -4,8 +4,8 @@
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::canonical::{FieldsByName, write_field};
-use super::signature::{Form, Signature, b_start, signed_names};
-use super::verify::text;
+use super::signature::{Form, Signature, signed_names};
+use super::verify::{B_START_CHARACTERS, text};
 use super::{BodyHashes, Canonicalization, base64};
 use crate::dns::Question;
 use crate::message::{Field, FieldKind, Headers};
@@ -85,7 +85,11 @@ fn explain_one(headers: Headers<'_>, field: &Field<'_>, signature: &Signature, b
     let hash = bodies.hash(signature.body_form, signature.length);
     Explanation {
         position: signature.position,
-        b: b_start(text(field, &signature.places.b)),
+        b: text(field, &signature.places.b)
+            .chars()
+            .filter(|character| !character.is_ascii_whitespace())
+            .take(B_START_CHARACTERS)
+            .collect(),
         header_form: signature.header_form,
         body_form: signature.body_form,
         question: signature.question.clone(),
