@@ -150,6 +150,9 @@ pub(crate) struct ExplainArguments {
     /// Which message of an mbox or folder, counted from 1
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) number: u64,
+    /// Show DNS answers in full, however long
+    #[arg(long)]
+    pub(crate) full: bool,
     #[command(flatten)]
     pub(crate) envelope: EnvelopeArguments,
     #[command(flatten)]

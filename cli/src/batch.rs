@@ -30,12 +30,13 @@ const SHARE_MESSAGES: usize = 32;
 pub(crate) fn run(arguments: &VerifyArguments, stream: &Path) -> Result<(), Failure> {
     let engine = judge::engine(&arguments.dns, judge::options(&arguments.judge), arguments.judge.now)?;
     let thread_count = arguments.threads.map_or_else(pipeline::threads_default, usize::from);
+    let asks_network = arguments.dns.zone.is_empty();
     let lines = Batch::new(open(stream)?).with_folder(stream.parent().map(Path::to_owned));
     let dns = match arguments.batch.passes {
-        None => once(&engine, thread_count, lines.map(Line::from))?,
+        None => once(&engine, thread_count, asks_network, lines.map(Line::from))?,
         Some(passes) => {
             let lines: Vec<Line> = lines.map(Line::from).collect();
-            Passes { engine: &engine, thread_count, lines: &lines }.run(passes)?
+            Passes { engine: &engine, thread_count, asks_network, lines: &lines }.run(passes)?
         }
     };
     dns.failure(&arguments.dns).map_or(Ok(()), Err)
@@ -83,13 +84,19 @@ impl Line {
 }
 
 /// Reads, judges and writes as the stream comes.
-fn once(engine: &Engine, thread_count: usize, lines: impl Iterator<Item = Line> + Send) -> Result<DnsTally, Failure> {
+fn once(
+    engine: &Engine,
+    thread_count: usize,
+    asks_network: bool,
+    lines: impl Iterator<Item = Line> + Send,
+) -> Result<DnsTally, Failure> {
     let (started, meter) = (Instant::now(), CpuMeter::start());
-    let workers = (0..thread_count).map(|_| Clerk { judge: Judge::new(engine.clone()) }).collect();
+    let workers = (0..thread_count).map(|_| Clerk { judge: Judge::new(engine.clone(), asks_network) }).collect();
     let mut out = BufWriter::new(io::stdout());
     let (mut cost, mut dns) = (Cost::default(), DnsTally::default());
     pipeline::run(lines, workers, &meter, |written: Written| {
-        cost.messages += 1;
+        cost.messages += u64::from(written.is_judged);
+        cost.refused += u64::from(!written.is_judged);
         cost.octets += written.octets;
         dns.merge(written.dns);
         writeln!(out, "{}", written.line).map_err(Failure::Output)
@@ -108,6 +115,7 @@ struct Clerk {
 
 struct Written {
     line: String,
+    is_judged: bool,
     octets: u64,
     dns: DnsTally,
 }
@@ -117,14 +125,13 @@ impl Worker<Line> for Clerk {
 
     fn work(&mut self, line: Line) -> Written {
         let (id, octets) = (line.id.as_deref(), line.octets());
-        let written = match line.message {
-            Ok(Message { octets, envelope }) => {
-                let written = self.judge.judge(&octets, envelope, |verdict, _| verdict.to_json(id.unwrap_or_default()));
-                written.unwrap_or_else(|error| error_line(id, error))
-            }
-            Err(error) => error_line(id, &error),
-        };
-        Written { line: written, octets, dns: std::mem::take(&mut self.judge.dns) }
+        let judged = line.message.and_then(|Message { octets, envelope }| {
+            let written = self.judge.judge(&octets, envelope, |verdict, _| verdict.to_json(id.unwrap_or_default()));
+            written.map_err(str::to_owned)
+        });
+        let is_judged = judged.is_ok();
+        let line = judged.unwrap_or_else(|error| error_line(id, &error));
+        Written { line, is_judged, octets, dns: std::mem::take(&mut self.judge.dns) }
     }
 }
 
@@ -132,6 +139,7 @@ impl Worker<Line> for Clerk {
 struct Passes<'a> {
     engine: &'a Engine,
     thread_count: usize,
+    asks_network: bool,
     lines: &'a [Line],
 }
 
@@ -147,8 +155,9 @@ impl Passes<'_> {
             let (started, meter) = (Instant::now(), CpuMeter::start());
             let shares = self.pass(&meter, pass == passes)?;
             let octets = self.lines.iter().map(Line::octets).sum();
-            let messages = self.lines.len() as u64;
-            let cost = Cost { messages, octets, elapsed: started.elapsed(), cpu: meter.total() };
+            let messages = self.lines.iter().filter(|line| line.message.is_ok()).count() as u64;
+            let refused = self.lines.len() as u64 - messages;
+            let cost = Cost { messages, refused, octets, elapsed: started.elapsed(), cpu: meter.total() };
             let warmth = if pass == 1 { "cold" } else { "warm" };
             note(format_args!("pass {pass} of {passes}, {warmth}: {cost}"));
             whole.messages += cost.messages;
@@ -185,7 +194,7 @@ impl Passes<'_> {
     }
 
     fn take_shares(&self, next: &AtomicUsize, keep: bool) -> (Kept, DnsTally) {
-        let mut judge = Judge::new(self.engine.clone());
+        let mut judge = Judge::new(self.engine.clone(), self.asks_network);
         let mut kept = Kept::new();
         loop {
             let start = next.fetch_add(SHARE_MESSAGES, Ordering::Relaxed);

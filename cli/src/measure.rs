@@ -8,6 +8,8 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cost {
     pub(crate) messages: u64,
+    /// Lines of a batch that hold no message that could be judged.
+    pub(crate) refused: u64,
     pub(crate) octets: u64,
     pub(crate) elapsed: Duration,
     /// Of every thread that took part; `None` where the kernel does not say.
@@ -27,6 +29,9 @@ impl std::fmt::Display for Cost {
         write!(f, "{} messages, {} bytes, {:.3} s", self.messages, self.octets, self.elapsed.as_secs_f64())?;
         if let Some(microseconds) = self.cpu_us_per_message() {
             write!(f, ", {microseconds:.1} µs CPU a message")?;
+        }
+        if self.refused > 0 {
+            write!(f, ", {} not judged", self.refused)?;
         }
         Ok(())
     }
@@ -108,8 +113,13 @@ mod tests {
         });
         assert!(meter.total().is_none_or(|total| total <= Duration::from_millis(500)));
         assert!(peak_resident_bytes().is_none_or(|bytes| bytes > 100_000));
-        let cost =
-            Cost { messages: 4, octets: 9, elapsed: Duration::from_millis(2), cpu: Some(Duration::from_micros(10)) };
+        let cost = Cost {
+            messages: 4,
+            refused: 0,
+            octets: 9,
+            elapsed: Duration::from_millis(2),
+            cpu: Some(Duration::from_micros(10)),
+        };
         assert_eq!(cost.to_string(), "4 messages, 9 bytes, 0.002 s, 2.5 µs CPU a message");
     }
 }

@@ -4,8 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use mailproof_proto::arc::ArcResult;
-use mailproof_proto::dkim::{DkimResult, SignatureOutcome};
-use mailproof_proto::dmarc::{Alignment, DmarcProblem, DmarcResult};
+use mailproof_proto::dkim::{DkimProblem, DkimResult, SignatureOutcome};
+use mailproof_proto::dmarc::{DmarcProblem, DmarcResult};
+use mailproof_proto::dns::Name;
 use mailproof_proto::message::address::Author;
 use mailproof_proto::spf::SpfResult;
 use mailproof_proto::verdict::{Action, Verdict};
@@ -133,12 +134,7 @@ pub(crate) fn action_tone(action: Action) -> Tone {
 pub(crate) fn why(verdict: &Verdict) -> String {
     let outcome = &verdict.dmarc;
     match (outcome.result, outcome.problem) {
-        (DmarcResult::Pass, _) => {
-            let ways = [("DKIM", outcome.dkim_aligned), ("SPF", outcome.spf_aligned)];
-            let ways: Vec<String> =
-                ways.iter().filter_map(|(name, way)| way.map(|way| format!("{name} {}", aligned(way)))).collect();
-            listed(&ways)
-        }
+        (DmarcResult::Pass, _) => passing(verdict),
         (DmarcResult::Fail, _) => failing(verdict),
         (_, Some(DmarcProblem::NoRecord)) => {
             let identified = passing_domains(verdict);
@@ -153,19 +149,31 @@ pub(crate) fn why(verdict: &Verdict) -> String {
     }
 }
 
-fn aligned(way: Alignment) -> &'static str {
-    match way {
-        Alignment::Relaxed => "same organization",
-        Alignment::Strict => "same domain",
+/// Who speaks for the author: signers first, they are the stronger word.
+fn passing(verdict: &Verdict) -> String {
+    let outcome = &verdict.dmarc;
+    let mut ways = Vec::new();
+    if outcome.dkim_aligned.is_some() {
+        let from = outcome.from_domain;
+        let passed = verdict.dkim.iter().filter(|it| it.result == DkimResult::Pass).filter_map(|it| it.domain);
+        // The signer closest to the author: its own domain, else one of its organization.
+        let organization = outcome.organizational_domain;
+        let is_near = |domain: &Name| organization.is_some_and(|organization| domain.is_at_or_below(&organization));
+        let nearest = passed.filter(is_near).min_by_key(|domain| Some(*domain) != from);
+        ways.push(nearest.map_or_else(|| "signed".to_owned(), |domain| format!("signed by {domain}")));
     }
+    if outcome.spf_aligned.is_some() {
+        ways.push("allowed client".to_owned());
+    }
+    listed(&ways)
 }
 
 /// Why neither mechanism speaks for the author.
 fn failing(verdict: &Verdict) -> String {
     let spf = match (verdict.spf.result, &verdict.spf.domain, &verdict.spf.problem) {
-        (SpfResult::Pass, Some(domain), _) => format!("SPF is for {domain}"),
-        (SpfResult::Fail, ..) => "client not allowed by SPF".to_owned(),
-        (SpfResult::SoftFail, ..) => "client doubted by SPF".to_owned(),
+        (SpfResult::Pass, Some(domain), _) => format!("SPF speaks for {domain}"),
+        (SpfResult::Fail, ..) => "client not allowed".to_owned(),
+        (SpfResult::SoftFail, ..) => "client doubted".to_owned(),
         (SpfResult::None, ..) => "no SPF".to_owned(),
         (result, _, Some(problem)) => format!("SPF {} ({})", result.word(), problem.word()),
         (result, ..) => format!("SPF {}", result.word()),
@@ -174,16 +182,31 @@ fn failing(verdict: &Verdict) -> String {
     let dkim = match signature {
         None => "not signed".to_owned(),
         Some(signature) => match (signature.result, &signature.domain, signature.problem) {
-            (DkimResult::Pass, Some(domain), _) => format!("signature is of {domain}"),
-            (_, _, Some(problem)) => problem.to_string(),
+            (DkimResult::Pass, Some(domain), _) => format!("signed by {domain}"),
+            (_, _, Some(problem)) => defect(problem),
             (result, ..) => format!("DKIM {}", result.word()),
         },
     };
     let sealed = match (verdict.arc.result, verdict.arc.sealers.last()) {
-        (ArcResult::Pass, Some((sealer, _))) => format!("; passed on by {sealer} with ARC"),
+        (ArcResult::Pass, Some((sealer, _))) => format!("; ARC by {sealer}"),
         _ => String::new(),
     };
-    format!("{dkim}; {spf}{sealed}")
+    let testing = if verdict.dmarc.testing { "; policy in testing" } else { "" };
+    format!("{dkim}; {spf}{sealed}{testing}")
+}
+
+/// What is wrong with a signature, in a table.
+fn defect(problem: DkimProblem) -> String {
+    match problem {
+        DkimProblem::BodyHashMismatch => "body changed after signing".to_owned(),
+        DkimProblem::SignatureMismatch => "header changed after signing".to_owned(),
+        DkimProblem::Expired => "signature expired".to_owned(),
+        DkimProblem::KeyRevoked => "key revoked".to_owned(),
+        DkimProblem::KeyNotFound => "no key at selector".to_owned(),
+        DkimProblem::KeyTooShort => "key too short".to_owned(),
+        DkimProblem::LengthUncovered => "text added behind the signed part".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 fn passing_domains(verdict: &Verdict) -> Vec<String> {

@@ -41,7 +41,7 @@ pub(crate) fn run(arguments: &SpfArguments) -> Result<(), Failure> {
         writeln!(
             anstream::stdout(),
             "{}",
-            to_text(&check, &sender, &helo, &received, &questions::told(session.transcript()))
+            to_text(&check, &sender, &helo, &received, &questions::told(session.transcript(), true))
         )
     };
     written.map_err(Failure::Output)?;

@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<(), Failure> {
     let cross_check = arguments.cross_check.then(|| CrossCheck::new(&engine)).transpose()?;
     let thread_count = arguments.threads.map_or_else(pipeline::threads_default, usize::from);
     let teller = |_| Teller {
-        judge: Judge::new(engine.clone()),
+        judge: Judge::new(engine.clone(), arguments.dns.zone.is_empty()),
         style,
         known: &known,
         from_trace: arguments.envelope.from_trace,
@@ -222,20 +222,26 @@ fn text(style: Style, id: &str, verdict: &Verdict, headers: Headers<'_>) -> Text
     match style {
         Style::Json => Text::Line(verdict.to_json(id)),
         Style::Header => Text::Line(format!("Authentication-Results: {}", verdict.authentication_results)),
-        Style::Table => Text::Row(report::row(&name_of(id, headers), verdict)),
+        Style::Table => Text::Row(report::row(&name_of(id, headers, verdict), verdict)),
     }
 }
 
 /// What a message is called in the table: a `.eml` file by its name, another by its Message-ID, which says more than its
-/// place in a mailbox.
-fn name_of(id: &str, headers: Headers<'_>) -> String {
-    let message_id = headers.of_kind(FieldKind::MessageId).next().map(|field| {
-        let text = String::from_utf8_lossy(field.value);
-        text.trim().trim_start_matches('<').trim_end_matches('>').to_owned()
-    });
-    let is_eml = id.len() > 4 && id.to_ascii_lowercase().ends_with(".eml");
-    message_id.filter(|it| !is_eml && !it.is_empty()).unwrap_or_else(|| id.to_owned())
+/// place in a mailbox. A right part that the From column shows is left out.
+fn name_of(id: &str, headers: Headers<'_>, verdict: &Verdict) -> String {
+    let is_eml = id.len() > EML.len() && id.to_ascii_lowercase().ends_with(EML);
+    let field = headers.of_kind(FieldKind::MessageId).next().filter(|_| !is_eml);
+    let text = field.map(|field| String::from_utf8_lossy(field.value).into_owned()).unwrap_or_default();
+    let message_id = text.trim().trim_start_matches('<').trim_end_matches('>');
+    let from = verdict.dmarc.from_domain.map(|domain| domain.to_string()).unwrap_or_default();
+    match message_id.rsplit_once('@') {
+        Some((left, right)) if !left.is_empty() && right.eq_ignore_ascii_case(&from) => left.to_owned(),
+        _ if message_id.is_empty() => id.to_owned(),
+        _ => message_id.to_owned(),
+    }
 }
+
+const EML: &str = ".eml";
 
 /// Octets of all the files named; `None` where one of them does not say.
 fn total_bytes(files: &[PathBuf]) -> Option<u64> {

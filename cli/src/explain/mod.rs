@@ -50,6 +50,7 @@ pub(crate) fn run(arguments: &ExplainArguments) -> Result<(), Failure> {
         envelope: &envelope,
         verdict: &verdict,
         transcript: session.transcript(),
+        full: arguments.full,
         text: String::new(),
     };
     write!(anstream::stdout(), "{}", page.write()).map_err(Failure::Output)?;
@@ -67,6 +68,7 @@ struct Page<'a> {
     envelope: &'a Envelope,
     verdict: &'a Verdict,
     transcript: &'a Transcript,
+    full: bool,
     text: String,
 }
 
@@ -163,7 +165,12 @@ impl Page<'_> {
             for line in outcome_lines(what, identity, outcome) {
                 self.line(&format!("  {line}"));
             }
-            self.pair("  section", meaning::spf_section(outcome));
+            let _ = writeln!(
+                self.text,
+                "    {:<NAME_WIDTH$}{}",
+                "section",
+                Tone::Quiet.paint(meaning::spf_section(outcome))
+            );
         }
     }
 
@@ -234,7 +241,7 @@ impl Page<'_> {
             return;
         };
         if answer.texts().is_empty() {
-            self.pair("key", &questions::told_answer(answer));
+            self.pair("key", &questions::told_answer(answer, true));
             return;
         }
         for record in answer.dkim().records() {
@@ -289,8 +296,16 @@ impl Page<'_> {
         if let Some(problem) = outcome.problem {
             self.pair("because", &format!("{problem} [{}]", problem.word()));
         }
+        let sets = explain(self.headers, FieldKind::ArcMessageSignature, self.body);
         for (at, (domain, selector)) in outcome.sealers.iter().enumerate() {
-            self.pair(&format!("set {}", at + 1), &format!("sealed by {domain}, selector {}", visible(selector)));
+            let instance = (at + 1).to_string();
+            let set = sets.iter().find(|set| set.tags.iter().any(|(name, value)| name == "i" && *value == instance));
+            let body = match set {
+                Some(set) if set.body_hash_found.as_ref() == Some(&set.body_hash_signed) => "; the body is as it left",
+                Some(_) => "; the body was changed since",
+                None => "",
+            };
+            self.pair(&format!("set {instance}"), &format!("sealed by {domain}, selector {}{body}", visible(selector)));
         }
         if let Some(oldest) = outcome.oldest_pass {
             self.pair("oldest pass", &oldest.to_string());
@@ -319,7 +334,7 @@ impl Page<'_> {
         }
         if let Some(policy) = outcome.policy {
             let testing = if outcome.testing { ", one step milder because the owner is testing (t=y)" } else { "" };
-            let applied = if outcome.result == DmarcResult::Fail { "" } else { ", not needed" };
+            let applied = if outcome.result == DmarcResult::Fail { "" } else { ", not needed: it is for what fails" };
             self.pair("policy", &format!("{}={}{testing}{applied}", meaning::tag(outcome.applies), policy.word()));
         }
     }
@@ -345,10 +360,10 @@ impl Page<'_> {
             self.pair("", &format!("{name}: {said}"));
         }
         if let Some(domain) = outcome.policy_domain {
-            self.pair("record of", &domain.to_string());
+            self.pair("record of", &format!("{domain} (section 4.10.1)"));
         }
         if let Some(domain) = outcome.organizational_domain {
-            self.pair("organization", &domain.to_string());
+            self.pair("organization", &format!("{domain} (section 4.10.2)"));
         }
     }
 
@@ -363,7 +378,7 @@ impl Page<'_> {
             passed.extend(signature.domain.map(|domain| ("DKIM", domain)));
         }
         if passed.is_empty() {
-            self.pair("alignment", "neither SPF nor DKIM passed, so there is nothing to align");
+            self.pair("alignment", "neither SPF nor DKIM passed, so there is nothing to align (section 4.4)");
         }
         for (mechanism, domain) in passed {
             let aligned = if mechanism == "SPF" { outcome.spf_aligned } else { outcome.dkim_aligned };
@@ -381,7 +396,7 @@ impl Page<'_> {
                     (None, _) => "belongs to nobody known: not aligned".to_owned(),
                 }
             };
-            self.pair("alignment", &format!("{mechanism} {domain} {relation}"));
+            self.pair("alignment", &format!("{mechanism} {domain} {relation} (section 4.4)"));
         }
     }
 
@@ -401,7 +416,7 @@ impl Page<'_> {
     }
 
     fn questions(&mut self) {
-        let questions = questions::told(self.transcript);
+        let questions = questions::told(self.transcript, self.full);
         self.heading(&format!("DNS: {}", counted(questions.len() as u64, "question")), "");
         for question in questions {
             self.line(&format!("  {question}"));
@@ -425,7 +440,7 @@ fn told_record(answer: &Answer) -> String {
     match (answer.outcome(), answer.dmarc()) {
         (Outcome::Records(_), Published::None) => "no DMARC record there".to_owned(),
         (Outcome::Records(_), Published::Several) => "several records, so none counts".to_owned(),
-        _ => questions::told_answer(answer),
+        _ => questions::told_answer(answer, true),
     }
 }
 

@@ -85,7 +85,11 @@ fn explain_one(headers: Headers<'_>, field: &Field<'_>, signature: &Signature, b
     let hash = bodies.hash(signature.body_form, signature.length);
     Explanation {
         position: signature.position,
-        b: tag("b").split(' ').collect::<String>().chars().take(B_START_CHARACTERS).collect(),
+        b: text(field, &signature.places.b)
+            .chars()
+            .filter(|character| !character.is_ascii_whitespace())
+            .take(B_START_CHARACTERS)
+            .collect(),
         header_form: signature.header_form,
         body_form: signature.body_form,
         question: signature.question.clone(),

@@ -416,7 +416,7 @@ const FUTURE_SECONDS_MAX: u64 = 24 * 60 * 60;
 /// Characters of a tag that an outcome repeats, so that a hostile one can not fill a log.
 const SHOWN_CHARACTERS_MAX: usize = 320;
 /// RFC 6008 section 4 asks for at least 8 characters of `b=`.
-pub(super) const B_START_CHARACTERS: usize = 8;
+pub(crate) const B_START_CHARACTERS: usize = 8;
 
 #[cfg(test)]
 mod tests {
