@@ -138,7 +138,7 @@ pub(crate) struct BatchArguments {
     pub(crate) batch: Option<PathBuf>,
     /// Hold the messages in memory, judge them N times and report each pass on standard error; the verdicts of the last
     /// are written
-    #[arg(long, value_name = "N", requires = "batch", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", requires = "batch", conflicts_with = "files", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) passes: Option<u32>,
 }
 

@@ -15,7 +15,7 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Usage(String),
     /// A zone file that is there, but is none.
-    #[error("{0}; check the zone file's form (README, \"Zone files\")")]
+    #[error("{0}; a zone file is YAML, `NAME: [{{TYPE: DATA}}]`, or a master file whose name ends in .zone")]
     Zone(ZoneError),
     /// A key file that is there, but holds no key that can sign.
     #[error("{}: {what}; give a PEM file with an RSA or Ed25519 private key", path.display())]
@@ -74,6 +74,18 @@ pub(crate) enum Failure {
     /// Threads or the like.
     #[error("the system refused: {}", words(.0))]
     System(io::Error),
+}
+
+impl From<ZoneError> for Failure {
+    fn from(error: ZoneError) -> Self {
+        match error {
+            ZoneError::File { path, error } => match *error {
+                ZoneError::Io(error) => Self::Missing { path, error },
+                error => Self::Zone(ZoneError::File { path, error: Box::new(error) }),
+            },
+            other => Self::Zone(other),
+        }
+    }
 }
 
 impl Failure {

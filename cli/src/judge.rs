@@ -27,7 +27,7 @@ pub(crate) fn engine(dns: &DnsArguments, options: Options, now: Option<u64>) -> 
     if !dns.zone.is_empty() {
         let mut zone = Zone::new();
         for path in &dns.zone {
-            zone.add_file(path).map_err(Failure::Zone)?;
+            zone.add_file(path)?;
         }
         builder = builder.zone(zone);
     } else if !dns.resolver.is_empty() {
