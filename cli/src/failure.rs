@@ -57,17 +57,11 @@ pub(crate) enum Failure {
         count: u64,
     },
     /// Nobody to ask.
-    #[error("no DNS resolver: {0}; name one with --resolver IP[:PORT], or give the answers with --zone FILE")]
+    #[error("{0}; name one with --resolver IP[:PORT], or give the answers with --zone FILE")]
     NoResolver(ResolverError),
     /// Nobody answered.
-    #[error(
-        "no DNS server answered any of {questions} questions, so results are temperror; name a server that can be \
-         reached with --resolver IP[:PORT]"
-    )]
-    Unreachable {
-        /// Questions asked.
-        questions: u64,
-    },
+    #[error("{0}, so results are temperror; name a server that can be reached with --resolver IP[:PORT]")]
+    Silent(ResolverError),
     /// Writing broke off.
     #[error("standard output: {}", words(.0))]
     Output(io::Error),
@@ -102,7 +96,7 @@ impl Failure {
             Self::Usage(_) => EX_USAGE,
             Self::Zone(_) | Self::Key { .. } | Self::Message { .. } => EX_DATAERR,
             Self::Missing { .. } | Self::SomeMissing { .. } | Self::Input(_) => EX_NOINPUT,
-            Self::NoResolver(_) | Self::Unreachable { .. } => EX_UNAVAILABLE,
+            Self::NoResolver(_) | Self::Silent(_) => EX_UNAVAILABLE,
             Self::System(_) => EX_OSERR,
             Self::Output(_) if self.is_quiet() => EX_OK,
             Self::SomeBroken { .. } | Self::Output(_) => EX_IOERR,

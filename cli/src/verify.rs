@@ -13,7 +13,7 @@ use mailproof_proto::verification::Envelope;
 use crate::arguments::{EnvelopeArguments, VerifyArguments};
 use crate::failure::Failure;
 use crate::input::{InputCause, InputError, Message, Messages};
-use crate::judge::{self, DnsTally, Judge};
+use crate::judge::{self, Judge};
 use crate::measure::CpuMeter;
 use crate::pipeline::{self, Worker};
 use crate::report::{self, Counts, DMARC_COLUMN, HEADINGS, WHY_COLUMN};
@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<(), Failure> {
     let cross_check = arguments.cross_check.then(|| CrossCheck::new(&engine)).transpose()?;
     let thread_count = arguments.threads.map_or_else(pipeline::threads_default, usize::from);
     let teller = |_| Teller {
-        judge: Judge::new(engine.clone(), arguments.dns.zone.is_empty()),
+        judge: Judge::new(engine.clone()),
         style,
         known: &known,
         from_trace: arguments.envelope.from_trace,
@@ -60,13 +60,10 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<(), Failure> {
     if output.broken > 0 {
         return Err(Failure::SomeBroken { count: output.broken });
     }
-    if let Some(failure) = output.dns.failure(&arguments.dns) {
-        return Err(failure);
+    if output.missing > 0 {
+        return Err(Failure::SomeMissing { count: output.missing });
     }
-    match output.missing {
-        0 => Ok(()),
-        count => Err(Failure::SomeMissing { count }),
-    }
+    judge::end(&engine)
 }
 
 /// The envelope that the command line names.
@@ -130,7 +127,6 @@ struct Told {
     trouble: Trouble,
     /// Octets of the input that it stands for.
     octets: u64,
-    dns: DnsTally,
     disagreements: Vec<String>,
 }
 
@@ -179,7 +175,6 @@ impl Worker<Result<Message, InputError>> for Teller<'_> {
             counts,
             trouble: Trouble::None,
             octets: octets.len() as u64,
-            dns: std::mem::take(&mut self.judge.dns),
             disagreements: differences.unwrap_or_default(),
         }
     }
@@ -203,7 +198,7 @@ impl Teller<'_> {
             Style::Header => Text::Line(format!("# {}: not judged: {}", visible(&id), visible(error))),
         };
         let counts = Counts { unreadable: 1, ..Counts::default() };
-        Told { id, text, counts, trouble, octets: 0, dns: DnsTally::default(), disagreements: Vec::new() }
+        Told { id, text, counts, trouble, octets: 0, disagreements: Vec::new() }
     }
 }
 
@@ -263,7 +258,6 @@ struct Output {
     /// Width of the terminal, where there is one.
     columns: Option<usize>,
     counts: Counts,
-    dns: DnsTally,
     missing: u64,
     broken: u64,
     started: Instant,
@@ -283,7 +277,6 @@ impl Output {
             layout: None,
             columns: terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0)),
             counts: Counts::default(),
-            dns: DnsTally::default(),
             missing: 0,
             broken: 0,
             started: Instant::now(),
@@ -292,7 +285,6 @@ impl Output {
 
     fn take(&mut self, told: Told) -> Result<(), Failure> {
         self.counts.merge(&told.counts);
-        self.dns.merge(told.dns);
         self.missing += u64::from(told.trouble == Trouble::Missing);
         self.broken += u64::from(told.trouble == Trouble::Broken);
         self.show_progress(told.octets);

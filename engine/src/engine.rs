@@ -99,6 +99,15 @@ impl Engine {
         answers.pop().unwrap_or_else(|| Answer::failed(mailproof_proto::dns::Failure::Unreachable))
     }
 
+    /// What is wrong when look-ups failed and no DNS server has ever answered anything: worth telling a person.
+    #[must_use]
+    pub fn trouble(&self) -> Option<ResolverError> {
+        match &self.shared.dns {
+            Dns::Resolver(resolver) => resolver.trouble(),
+            _ => None,
+        }
+    }
+
     /// The engine's clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {
