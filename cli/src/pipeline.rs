@@ -134,7 +134,7 @@ mod tests {
 
         fn work(&mut self, job: u64) -> u64 {
             // Some jobs take far longer than others.
-            let rounds = if job % 97 == 0 { 100_000 } else { 10 };
+            let rounds = if job.is_multiple_of(97) { 100_000 } else { 10 };
             let sum = (0..rounds).fold(job, |sum, round| std::hint::black_box(sum ^ round));
             self.done.fetch_add(1, Ordering::Relaxed);
             sum.wrapping_mul(0) + job
