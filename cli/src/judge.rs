@@ -37,7 +37,7 @@ pub(crate) fn engine(dns: &DnsArguments, options: Options, now: Option<u64>) -> 
 
 /// The end of a run whose verdicts are written: a failure when the DNS was silent all the time.
 pub(crate) fn end(engine: &Engine) -> Result<(), Failure> {
-    engine.trouble().map_or(Ok(()), |trouble| Err(Failure::Silent(trouble)))
+    engine.resolver_trouble().map_or(Ok(()), |trouble| Err(Failure::Silent(trouble)))
 }
 
 /// The receiver's choices.

@@ -99,9 +99,9 @@ impl Engine {
         answers.pop().unwrap_or_else(|| Answer::failed(mailproof_proto::dns::Failure::Unreachable))
     }
 
-    /// What is wrong when look-ups failed and no DNS server has ever answered anything: worth telling a person.
+    /// What is wrong with the resolvers when none of them has ever answered: worth telling a person.
     #[must_use]
-    pub fn trouble(&self) -> Option<ResolverError> {
+    pub fn resolver_trouble(&self) -> Option<ResolverError> {
         match &self.shared.dns {
             Dns::Resolver(resolver) => resolver.trouble(),
             _ => None,
@@ -204,6 +204,8 @@ impl EngineBuilder {
             Some(dns) => dns,
             None => Dns::Resolver(BlockingResolver::from_system()?),
         };
+        // Over the network the whole walk is asked at once: a few questions more, as many round trips less.
+        self.options.dmarc.ask_ahead |= matches!(dns, Dns::Resolver(_));
         let cache = Cache::new(self.cache);
         let clock = self.fixed_time.map_or_else(Clock::system, Clock::Fixed);
         Ok(Engine { shared: Arc::new(Shared { options: Arc::new(self.options), dns, cache, clock }) })
