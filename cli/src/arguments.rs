@@ -26,7 +26,7 @@ Examples:
 Exit codes (sysexits):
    0  every message was judged; a failed check is an answer, not an error
   64  wrong usage
-  65  a zone file or key that can not be read as one
+  65  a zone file, key or message that can not be read as one
   66  a file that is not there or can not be opened
   69  no DNS resolver, or none that could be reached
   74  reading or writing broke off";
