@@ -12,10 +12,14 @@ pub const HEADER_FIELD_BYTES_MAX: usize = 64 * 1024;
 pub const DKIM_SIGNATURES_MAX: usize = 10;
 /// Names in one `h=` tag.
 pub const DKIM_SIGNED_NAMES_MAX: usize = 200;
+/// Tags in one tag list (RFC 6376 section 3.2); more are no list that anyone publishes.
+pub const TAGS_MAX: usize = 64;
 /// Key records tried where a selector holds several (RFC 6376 section 3.6.2.2 leaves it open).
 pub const DKIM_KEY_RECORDS_MAX: usize = 3;
 /// Smallest RSA modulus that may verify (RFC 8301 section 3.2), in bits.
 pub const RSA_BITS_MIN: usize = 1024;
+/// Bits of a public RSA exponent; real ones have 2 or 17.
+pub const RSA_EXPONENT_BITS_MAX: usize = 32;
 /// Largest RSA modulus that is tried, in bits.
 pub const RSA_BITS_MAX: usize = 8192;
 /// Terms that cause DNS queries, per SPF evaluation (RFC 7208 section 4.6.4).
@@ -28,10 +32,14 @@ pub const SPF_MX_NAMES_MAX: usize = 10;
 pub const SPF_PTR_NAMES_MAX: usize = 10;
 /// Time an SPF evaluation may take in all (RFC 7208 section 4.6.4 asks for at least 20 seconds).
 pub const SPF_TIME_MAX: Duration = Duration::from_secs(20);
-/// Octets of an SPF explanation that is passed on.
+/// Octets of an SPF explanation that is passed on: a text line of RFC 5321 section 4.5.3.1.6.
 pub const SPF_EXPLANATION_BYTES_MAX: usize = 1000;
 /// Queries of one DMARC tree walk (RFC 9989 section 4.10).
 pub const DMARC_WALK_QUERIES_MAX: usize = 8;
+/// Author domains judged where a From field names several (RFC 9989 section 11.5 asks for a cap).
+pub const DMARC_AUTHOR_DOMAINS_MAX: usize = 4;
+/// Depth of comments within comments in an address field (RFC 5322 section 3.2.2 sets none).
+pub const ADDRESS_COMMENT_DEPTH_MAX: usize = 32;
 /// ARC sets of one message (RFC 8617 section 4.2.1).
 pub const ARC_SETS_MAX: usize = 50;
 /// Links of a CNAME chain that are followed.
@@ -42,3 +50,14 @@ pub const TXT_ANSWER_BYTES_MAX: usize = 64 * 1024;
 pub const MESSAGE_TIME_MAX: Duration = Duration::from_secs(30);
 /// DNS questions that one message may cause; the excess is answered as failed.
 pub const QUESTIONS_MAX: usize = 400;
+/// Results of one Authentication-Results field that are read; a field with more is not read at all.
+pub const AUTHRES_RESULTS_MAX: usize = 100;
+/// Properties of one result that are read; a field with more is not read at all.
+pub const AUTHRES_PROPERTIES_MAX: usize = 50;
+/// Octets of one value that is written, so that no line passes the 998 of RFC 5322 section 2.1.1. Reasons and comments
+/// are cut off there; a longer property is left out, because half a name is another name.
+pub const AUTHRES_VALUE_BYTES_MAX: usize = 900;
+/// Octets of one method, result, ptype or property that is written.
+pub const AUTHRES_KEYWORD_BYTES_MAX: usize = 64;
+/// Octets of an authserv-id: those of a domain name.
+pub const AUTHSERV_ID_BYTES_MAX: usize = 255;

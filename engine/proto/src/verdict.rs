@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use crate::arc::ArcOutcome;
 use crate::dkim::SignatureOutcome;
-use crate::dmarc::{DmarcOutcome, DmarcResult, Disposition};
+use crate::dmarc::{Disposition, DmarcOutcome, DmarcResult};
 use crate::message::Defects;
 use crate::message::address::Author;
 use crate::spf::SpfOutcome;
@@ -17,6 +17,8 @@ use crate::spf::SpfOutcome;
 pub struct Verdict {
     /// Address of the SMTP client, when it was given.
     pub ip: Option<IpAddr>,
+    /// MAIL FROM was the null reverse-path, so that `spf` is of the HELO name (RFC 7208 section 2.4).
+    pub null_reverse_path: bool,
     /// SPF of MAIL FROM, the one that DMARC looks at (RFC 9989 section 4.4.2).
     pub spf: SpfOutcome,
     /// SPF of HELO.

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use memchr::memmem;
 
-use crate::arc::{ArcOutcome, ArcResult, Validator};
+use crate::arc::{ArcOutcome, Validator};
+use crate::authres::Layout;
 use crate::dkim::{BodyHashes, DkimOptions, DkimResult, SignatureOutcome, Verifier};
 use crate::dmarc::{self, DmarcOptions, DmarcOutcome, Identifiers};
 use crate::dns::{Answer, AnswerSource, Answers, Failure, Name, Question, Transcript};
 use crate::limits::{HEADER_BLOCK_BYTES_MAX, MESSAGE_TIME_MAX, SPF_TIME_MAX};
-use crate::message::address::{Author, author};
+use crate::message::address::{Author, AuthorProblem, author};
 use crate::message::{Defects, HeaderIndex, Headers};
-use crate::spf::{self, SpfOptions, SpfOutcome, SpfProblem, SpfResult};
+use crate::spf::{self, SpfOptions, SpfOutcome};
 use crate::time::Timestamp;
 use crate::verdict::{Policy, Verdict};
 
@@ -127,7 +128,7 @@ impl Verification {
             body_marks: BodyMarks::default(),
             bodies: BodyHashes::new(),
             transcript: Transcript::new(),
-            author: Author::default(),
+            author: NO_AUTHOR,
             signatures: Verifier::default(),
             chain: Validator::default(),
             results: Results::default(),
@@ -335,17 +336,20 @@ impl Verification {
         };
         let mut verdict = Verdict {
             ip: self.envelope.ip,
+            null_reverse_path: self.envelope.mail_from.is_empty(),
             spf,
             helo,
             dkim,
             arc,
             action: self.options.policy.decide(&dmarc),
             dmarc,
-            author: std::mem::take(&mut self.author),
+            author: std::mem::replace(&mut self.author, NO_AUTHOR),
             defects: self.defects(),
             authentication_results: String::new(),
         };
-        verdict.write_authentication_results(&self.options.authserv_id, &self.envelope);
+        let mut results = String::with_capacity(AUTHENTICATION_RESULTS_BYTES);
+        verdict.write_authentication_results(&mut results, &self.options.authserv_id, Layout::OneLine);
+        verdict.authentication_results = results;
         self.verdict = Some(verdict);
         true
     }
@@ -419,6 +423,12 @@ struct EmptyLineFinder {
 
 const CRLF_BYTES: usize = 2;
 
+/// Room for the field of an ordinary verdict.
+const AUTHENTICATION_RESULTS_BYTES: usize = 640;
+
+/// Until the header is known.
+const NO_AUTHOR: Author = Author::Unusable(AuthorProblem::NoFrom);
+
 impl EmptyLineFinder {
     const PATTERN: &[u8] = b"\r\n\r\n";
     const CARRY_BYTES: usize = Self::PATTERN.len() - 1;
@@ -448,27 +458,5 @@ impl EmptyLineFinder {
             *to = *from;
         }
         found
-    }
-}
-
-impl ArcOutcome {
-    /// The outcome for a message without a chain.
-    #[must_use]
-    pub fn none() -> Self {
-        Self { result: ArcResult::None, instances: 0, oldest_pass: None, sealers: Vec::new(), problem: None }
-    }
-}
-
-impl SpfOutcome {
-    /// The outcome where no client address is known: there is nothing to check.
-    #[must_use]
-    pub fn without_client() -> Self {
-        Self::bare(SpfResult::None, SpfProblem::NoClientAddress)
-    }
-
-    /// The outcome of an evaluation that took too long (RFC 7208 section 4.6.4).
-    #[must_use]
-    pub fn out_of_time() -> Self {
-        Self::bare(SpfResult::TempError, SpfProblem::OutOfTime)
     }
 }

@@ -5,6 +5,7 @@ pub mod corpus;
 pub mod differential;
 pub mod drive;
 pub mod generate;
+pub mod properties;
 pub mod random;
 pub mod scenario;
 pub mod verify;

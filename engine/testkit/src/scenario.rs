@@ -119,8 +119,7 @@ pub fn compare(path: &str, wanted: &Value, found: &Value) -> Result<(), String> 
     }
 }
 
-const KEYS: [&str; 9] =
-    ["why", "section", "now", "envelope", "options", "zone", "message", "message_octets", "expect"];
+const KEYS: [&str; 9] = ["why", "section", "now", "envelope", "options", "zone", "message", "message_octets", "expect"];
 
 const NOW_SECONDS: u64 = 1_795_392_000;
 

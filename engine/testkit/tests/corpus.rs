@@ -22,7 +22,8 @@ fn corpus_cases_end_as_expected() {
         assert!(!cases.is_empty(), "{set}: no cases");
         ran += cases.len();
         let failing = cases.iter().filter(|case| case.failure.is_some() && !is_excepted(&set, &case.id));
-        failures.extend(failing.map(|case| format!("{set}/{}: {}", case.id, case.failure.as_deref().unwrap_or_default())));
+        failures
+            .extend(failing.map(|case| format!("{set}/{}: {}", case.id, case.failure.as_deref().unwrap_or_default())));
     }
     println!("{ran} cases of the corpus ran");
     assert!(failures.is_empty(), "{}", failures.join("\n"));

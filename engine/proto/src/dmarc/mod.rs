@@ -1,8 +1,21 @@
 //! DMARC: policy discovery, alignment and result (RFC 9989), with RFC 7489 selectable.
+//!
+//! A record is parsed once per DNS answer ([`Published`]) and then only looked at. The tree walk asks no more questions
+//! than RFC 9989 section 4.10 lists, and none at all where the result can not depend on it.
+
+mod policy;
+pub mod record;
+pub mod report_destination;
+mod suffix;
+mod walk;
+
+pub use self::policy::{ask_walk, evaluate, organizational_domain};
+pub use self::record::Published;
+pub use self::suffix::registrable_domain;
 
 use crate::dkim::DkimResult;
-use crate::dns::{Answers, Name, Txt};
-use crate::message::address::Author;
+use crate::dns::Name;
+use crate::message::address::{Author, AuthorProblem};
 use crate::spf::SpfResult;
 
 /// The results of RFC 9989 section 9.2.
@@ -63,7 +76,8 @@ pub enum Discovery {
     /// RFC 9989 section 4.10.
     #[default]
     TreeWalk,
-    /// RFC 7489 section 3.2: the Public Suffix List.
+    /// RFC 7489 section 3.2: the Public Suffix List. The tags that RFC 7489 does not know (`np`, `psd`, `t`) are not
+    /// looked at then, several records at a name end the search (section 6.6.3), and `pct` is not sampled.
     PublicSuffixList,
 }
 
@@ -87,6 +101,17 @@ pub enum Alignment {
     Strict,
 }
 
+impl Alignment {
+    /// The word of the verdict format.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Relaxed => "relaxed",
+            Self::Strict => "strict",
+        }
+    }
+}
+
 /// Which tag of the record gave the policy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PolicyTag {
@@ -98,6 +123,18 @@ pub enum PolicyTag {
     Np,
 }
 
+impl PolicyTag {
+    /// The name of the tag.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::P => "p",
+            Self::Sp => "sp",
+            Self::Np => "np",
+        }
+    }
+}
+
 /// The choices RFC 9989 leaves.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct DmarcOptions {
@@ -105,6 +142,12 @@ pub struct DmarcOptions {
     pub discovery: Discovery,
     /// From with several domains: judge each and keep the strictest failing one (section 11.5) instead of stopping.
     pub strictest_of_several: bool,
+    /// Ask every question that a walk could need at once instead of one after the other: one round trip, at the cost of
+    /// questions that the walk of RFC 9989 section 4.10 may turn out not to need. The outcome is the same.
+    pub ask_ahead: bool,
+    /// SPF or a signature that ended in a temporary error counts as not passed, so the message can fail (sections 4.4
+    /// and 5.3.5 read alone). Default: if its domain could have aligned, the result is temperror (section 5.3.6).
+    pub mechanism_errors_fail: bool,
 }
 
 /// What DMARC is judged from.
@@ -125,7 +168,8 @@ pub struct DmarcOutcome {
     pub result: DmarcResult,
     /// The Author Domain.
     pub from_domain: Option<Name>,
-    /// Its Organizational Domain, once known.
+    /// Its Organizational Domain, when the result needed it. Where an identifier is identical to the Author Domain and
+    /// that has a record, it is taken for the Organizational Domain without a walk (RFC 9989 section 4.10.2).
     pub organizational_domain: Option<Name>,
     /// Where the record that applies was found.
     pub policy_domain: Option<Name>,
@@ -147,13 +191,62 @@ pub struct DmarcOutcome {
     pub problem: Option<DmarcProblem>,
 }
 
-/// Why DMARC ended without a pass.
+impl DmarcOutcome {
+    /// Neither pass nor fail; no policy applies.
+    fn undecided(
+        from_domain: Option<Name>,
+        options: &DmarcOptions,
+        result: DmarcResult,
+        problem: DmarcProblem,
+    ) -> Self {
+        Self {
+            result,
+            from_domain,
+            organizational_domain: None,
+            policy_domain: None,
+            policy: None,
+            applies: None,
+            discovery: options.discovery,
+            testing: false,
+            spf_aligned: None,
+            dkim_aligned: None,
+            disposition: Disposition::None,
+            problem: Some(problem),
+        }
+    }
+}
+
+/// Why DMARC ended without pass or fail.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DmarcProblem {
     /// RFC 9989 section 4.10.1.
     #[error("no record")]
     NoRecord,
+    /// RFC 9989 section 4.10: several records at a name are discarded, and no other was found.
+    #[error("several records at one name")]
+    SeveralRecords,
+    /// RFC 9989 section 4.10.1: no policy in it can be read, and no report could be sent either.
+    #[error("a record without a usable policy")]
+    UnusableRecord,
+    /// RFC 9989 section 4.10.1.
+    #[error("the record could not be looked up")]
+    RecordLookupFailed,
+    /// RFC 9989 section 5.3.6: SPF, a key or an Organizational Domain that could have given a pass.
+    #[error("alignment could not be decided")]
+    AlignmentLookupFailed,
+    /// RFC 9989 section 3.2.13: whether `np` applies.
+    #[error("the existence of the Author Domain could not be decided")]
+    ExistenceLookupFailed,
+    /// RFC 9989 section 5.3.1.
+    #[error("several author domains")]
+    SeveralAuthors,
+    /// RFC 9989 section 11.5.
+    #[error("more author domains than are judged")]
+    TooManyAuthors,
+    /// RFC 9989 section 5.3.1.
+    #[error("no author domain: {0}")]
+    Author(AuthorProblem),
 }
 
 impl DmarcProblem {
@@ -162,30 +255,14 @@ impl DmarcProblem {
     pub const fn word(self) -> &'static str {
         match self {
             Self::NoRecord => "no-record",
+            Self::SeveralRecords => "several-records",
+            Self::UnusableRecord => "unusable-record",
+            Self::RecordLookupFailed => "record-lookup-failed",
+            Self::AlignmentLookupFailed => "alignment-lookup-failed",
+            Self::ExistenceLookupFailed => "existence-lookup-failed",
+            Self::SeveralAuthors => "from-several-domains",
+            Self::TooManyAuthors => "from-too-many-domains",
+            Self::Author(problem) => problem.word(),
         }
     }
-}
-
-/// What stands at a `_dmarc` name, read as DMARC.
-#[derive(Debug)]
-pub struct Published;
-
-impl Published {
-    /// Selects and parses the record (RFC 9989 section 4.7).
-    #[must_use]
-    pub fn read(_texts: &[Txt]) -> Self {
-        Self
-    }
-}
-
-/// Asks the questions of the walk early, while the body is still arriving.
-pub fn ask_walk(_author: &Author, _options: &DmarcOptions, _answers: &mut Answers<'_>) {}
-
-/// Judges one message; `None` while answers are missing.
-pub fn evaluate(
-    _identifiers: &Identifiers<'_>,
-    _options: &DmarcOptions,
-    _answers: &mut Answers<'_>,
-) -> Option<DmarcOutcome> {
-    None
 }

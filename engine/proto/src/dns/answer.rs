@@ -18,6 +18,7 @@ struct Inner {
     outcome: Outcome,
     ttl_seconds: Option<u32>,
     authentic: Option<bool>,
+    denied: Option<Box<Name>>,
     spf: OnceLock<spf::Published>,
     dkim: OnceLock<dkim::Published>,
     dmarc: OnceLock<dmarc::Published>,
@@ -53,7 +54,7 @@ pub enum RecordSet {
 }
 
 /// One mail exchange.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Mx {
     /// Lower comes first.
     pub preference: u16,
@@ -62,7 +63,7 @@ pub struct Mx {
 }
 
 /// One TXT record: its character-strings joined with nothing between (RFC 7208 section 3.3, RFC 6376 section 3.6.2.2).
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Txt(pub Box<[u8]>);
 
 /// Why there is no answer.
@@ -100,10 +101,39 @@ impl Answer {
     /// As [`Answer::new`], with the AD bit of a resolver that is trusted to validate; `None` when nobody is.
     #[must_use]
     pub fn with_authenticity(outcome: Outcome, ttl_seconds: Option<u32>, authentic: Option<bool>) -> Self {
+        Self::from_parts(outcome, ttl_seconds, authentic, None)
+    }
+
+    /// The answer that a CNAME chain ends at a name which does not exist: that name is denied, not the one asked for
+    /// (RFC 2308 section 2.1, RFC 6604 section 3).
+    #[must_use]
+    pub fn denied_alias(target: Name, ttl_seconds: Option<u32>, authentic: Option<bool>) -> Self {
+        Self::from_parts(Outcome::NxDomain, ttl_seconds, authentic, Some(Box::new(target)))
+    }
+
+    /// The same answer with a time to live of no more than `ttl_seconds`; shared when it has no more already.
+    #[must_use]
+    pub fn capped(&self, ttl_seconds: u32) -> Self {
+        match self.0.ttl_seconds {
+            Some(own) if own > ttl_seconds => {
+                let inner = &self.0;
+                Self::from_parts(inner.outcome.clone(), Some(ttl_seconds), inner.authentic, inner.denied.clone())
+            }
+            _ => self.clone(),
+        }
+    }
+
+    fn from_parts(
+        outcome: Outcome,
+        ttl_seconds: Option<u32>,
+        authentic: Option<bool>,
+        denied: Option<Box<Name>>,
+    ) -> Self {
         Self(Arc::new(Inner {
             outcome,
             ttl_seconds,
             authentic,
+            denied,
             spf: OnceLock::new(),
             dkim: OnceLock::new(),
             dmarc: OnceLock::new(),
@@ -132,6 +162,12 @@ impl Answer {
     #[must_use]
     pub fn authentic(&self) -> Option<bool> {
         self.0.authentic
+    }
+
+    /// The name that does not exist, where that is the end of a CNAME chain and not the name asked for.
+    #[must_use]
+    pub fn denied_name(&self) -> Option<&Name> {
+        self.0.denied.as_deref()
     }
 
     /// The SPF record that stands here, parsed once.

@@ -29,6 +29,28 @@ pub enum RecordType {
 }
 
 impl RecordType {
+    /// Every type, in the order of their codes.
+    pub const ALL: [Self; 5] = [Self::A, Self::Ptr, Self::Mx, Self::Txt, Self::Aaaa];
+
+    /// The type of this code, if mail authentication asks for it.
+    #[must_use]
+    pub fn from_code(code: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
+    }
+
+    /// The type of this name, in any case.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Some(match word.to_ascii_uppercase().as_str() {
+            "A" => Self::A,
+            "AAAA" => Self::Aaaa,
+            "MX" => Self::Mx,
+            "PTR" => Self::Ptr,
+            "TXT" => Self::Txt,
+            _ => return None,
+        })
+    }
+
     /// The TYPE code on the wire.
     #[must_use]
     pub const fn code(self) -> u16 {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
 
 /// A domain name: labels of 1 to 63 octets, at most 255 octets on the wire (RFC 1035 section 2.3.4), ASCII letters in
 /// lower case. Labels may hold any octet; what a label means is the caller's affair.
@@ -91,6 +92,44 @@ impl Name {
             name.push(label)?;
             wire = rest;
         }
+    }
+
+    /// The name below `in-addr.arpa` or `ip6.arpa` where the host name of an address stands (RFC 1035 section 3.5,
+    /// RFC 3596 section 2.5).
+    #[must_use]
+    pub fn reverse(address: IpAddr) -> Self {
+        let mut name = Self::root();
+        // At most 34 labels of one to eight octets: always within the limits.
+        let mut add = |label: &[u8]| name.push(label).unwrap_or_default();
+        match address {
+            IpAddr::V4(address) => {
+                for octet in address.octets().iter().rev() {
+                    add(octet.to_string().as_bytes());
+                }
+                add(b"in-addr");
+            }
+            IpAddr::V6(address) => {
+                for octet in address.octets().iter().rev() {
+                    add(format!("{:x}", octet & 15).as_bytes());
+                    add(format!("{:x}", octet >> 4).as_bytes());
+                }
+                add(b"ip6");
+            }
+        }
+        add(b"arpa");
+        name
+    }
+
+    /// The name made of these labels, from left to right, without the root.
+    ///
+    /// # Errors
+    /// [`NameError`] when a label or the name breaks the limits of RFC 1035.
+    pub fn from_labels<'l>(labels: impl IntoIterator<Item = &'l [u8]>) -> Result<Self, NameError> {
+        let mut name = Self::root();
+        for label in labels {
+            name.push(label)?;
+        }
+        Ok(name)
     }
 
     /// This name below one more label, or several given as dotted text.
@@ -279,6 +318,14 @@ mod tests {
         assert!(!name("badexample.com").is_at_or_below(&name("example.com")));
         assert_eq!(name("example.com").prepend("s1._domainkey").unwrap(), name("s1._domainkey.example.com"));
         assert_eq!(Name::from_wire(it.wire()), Ok(it));
+    }
+
+    #[test]
+    fn reverse_names() {
+        let v4 = Name::reverse("192.0.2.10".parse().unwrap());
+        assert_eq!(v4, name("10.2.0.192.in-addr.arpa"));
+        let v6 = Name::reverse("2001:db8::b".parse().unwrap());
+        assert_eq!(v6, name("b.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa"));
     }
 
     #[test]

@@ -196,13 +196,16 @@ impl HeaderIndex {
             self.defects.garbage_lines += 1;
             return;
         };
-        if self.fields.len() >= HEADER_FIELDS_MAX || u32::try_from(end).is_err() {
+        let name = trim_end(raw.get(..colon).unwrap_or_default());
+        let kind = FieldKind::of(name);
+        let full = self.fields.len() >= HEADER_FIELDS_MAX;
+        self.defects.header_over_limit |= full;
+        // A forged result must be found wherever it hides, so that it can be removed (RFC 8601 section 5).
+        if u32::try_from(end).is_err() || (full && kind != FieldKind::AuthenticationResults) {
             self.defects.header_over_limit = true;
             return;
         }
         self.defects.oversize_fields += u32::from(raw.len() > HEADER_FIELD_BYTES_MAX);
-        let name = trim_end(raw.get(..colon).unwrap_or_default());
-        let kind = FieldKind::of(name);
         if let Some(bit) = kind.singleton_bit() {
             self.defects.repeated_singletons += u32::from(*seen_once & bit != 0);
             *seen_once |= bit;
@@ -274,6 +277,9 @@ impl Field<'_> {
 }
 
 impl FieldKind {
+    /// Kinds there are.
+    pub(crate) const COUNT: usize = Self::Other as usize + 1;
+
     /// Which field a name stands for; case does not matter (RFC 5322 section 1.2.2).
     #[must_use]
     pub fn of(name: &[u8]) -> Self {

@@ -90,7 +90,8 @@ fn many_pointers(ip: &str) -> Result<Value, String> {
 /// A whole DNS message around RDATA whose lengths lie.
 fn rdata(repro: &Value) -> Result<(), String> {
     let hex = text(repro, "rdata_hex");
-    let rdata: Vec<u8> = (0..hex.len() / 2).filter_map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).ok()).collect();
+    let rdata: Vec<u8> =
+        (0..hex.len() / 2).filter_map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).ok()).collect();
     let rdlength = u16::try_from(repro["rdlength"].as_u64().unwrap_or_default()).unwrap_or_default();
     let name = Name::parse("example.com").map_err(|error| error.to_string())?;
     let mut message = vec![0, 1, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
@@ -148,21 +149,25 @@ fn received_spf(repro: &Value) -> Result<(), String> {
     let mut message = format!("Received-SPF: {}\r\n", text(repro, "value")).into_bytes();
     message.extend(plain_message(text(repro, "mail_from")));
     let address = Ipv4Addr::new(192, 0, 2, 1);
-    let (verdict, _) = judge(&zone, Envelope::new(address.into(), "attack.example", text(repro, "mail_from")), message)?;
+    let (verdict, _) =
+        judge(&zone, Envelope::new(address.into(), "attack.example", text(repro, "mail_from")), message)?;
     let right = verdict.helo.result == SpfResult::Pass && verdict.dmarc.result == DmarcResult::Fail;
     if right { Ok(()) } else { Err(verdict.to_json("x")) }
 }
 
 fn authentication_results(repro: &Value) -> Result<(), String> {
     let Ok(parsed) = mailproof_proto::authres::parse(text(repro, "value").as_bytes()) else { return Ok(()) };
-    let fooled = parsed.results.iter().any(|it| it.properties.iter().any(|property| property.value == "victim.example"));
+    let fooled =
+        parsed.results.iter().any(|it| it.properties.iter().any(|property| property.value == "victim.example"));
     if fooled { Err(format!("{parsed:?}")) } else { Ok(()) }
 }
 
 fn dkim_signature(value: &str) -> Result<(), String> {
     let (verdict, questions) = judge(&Zone::new(), Envelope::default(), signed_message(value))?;
     match verdict.dkim.first().map(|it| it.result) {
-        Some(DkimResult::PermError | DkimResult::Neutral) if !questions.iter().any(|it| it.contains("_domainkey")) => Ok(()),
+        Some(DkimResult::PermError | DkimResult::Neutral) if !questions.iter().any(|it| it.contains("_domainkey")) => {
+            Ok(())
+        }
         other => Err(format!("dkim {other:?}, {questions:?}")),
     }
 }
@@ -208,7 +213,9 @@ fn signed_message(signature: &str) -> Vec<u8> {
 /// A zone whose texts may be given as `{repeat: [text, n]}`.
 fn zone_of(value: &Value) -> Result<Zone, String> {
     let mut value = value.clone();
-    for record in value.as_object_mut().into_iter().flat_map(|map| map.values_mut()).filter_map(Value::as_array_mut).flatten() {
+    for record in
+        value.as_object_mut().into_iter().flat_map(|map| map.values_mut()).filter_map(Value::as_array_mut).flatten()
+    {
         if let Some(data) = record.get_mut("TXT") {
             unfold(data);
         }
@@ -228,7 +235,9 @@ fn unfold(data: &mut Value) {
 /// A text, or `{repeat: [text, n]}` written out.
 fn expanded(value: &Value) -> String {
     match value.get("repeat").and_then(Value::as_array).map(Vec::as_slice) {
-        Some([Value::String(part), times]) => part.repeat(usize::try_from(times.as_u64().unwrap_or_default()).unwrap_or_default()),
+        Some([Value::String(part), times]) => {
+            part.repeat(usize::try_from(times.as_u64().unwrap_or_default()).unwrap_or_default())
+        }
         _ => value.as_str().unwrap_or_default().to_owned(),
     }
 }

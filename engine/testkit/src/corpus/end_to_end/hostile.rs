@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use mailproof::zone::Zone;
 use mailproof_proto::arc::ArcResult;
+use mailproof_proto::authres::{self, AuthservId};
 use mailproof_proto::dmarc::{self, DmarcOptions, Identifiers};
 use mailproof_proto::dns::{Answers, Name, Question, Transcript};
 use mailproof_proto::message::HeaderIndex;
@@ -166,7 +167,8 @@ impl Hostile {
         let mut index = HeaderIndex::new();
         let headers = index.scan(&case.message[..end]);
         let ours = text(&self.case, "authserv_id");
-        let removed = mailproof_proto::authres::forged(headers, ours);
+        let ids = [AuthservId::new(ours).map_err(|error| error.to_string())?];
+        let removed: Vec<usize> = authres::forged(headers, &ids).map(|it| it.position).collect();
         let left = headers.fields().filter(|field| {
             let is_results = field.name.eq_ignore_ascii_case(b"Authentication-Results");
             let names_us = String::from_utf8_lossy(field.value).to_ascii_lowercase().contains(ours);
@@ -184,7 +186,8 @@ impl Hostile {
             Input::Message(case) | Input::Spf(case) => {
                 let (verdict, transcript) = case.verify(&self.zone, Order::AtHand, usize::MAX)?;
                 let signed = verdict.dkim.first().map_or("none", |it| it.result.word());
-                let best = verdict.dkim.iter().map(|it| it.result.word()).find(|word| *word == "pass").unwrap_or(signed);
+                let best =
+                    verdict.dkim.iter().map(|it| it.result.word()).find(|word| *word == "pass").unwrap_or(signed);
                 let arc = if verdict.arc.result == ArcResult::None { "none" } else { verdict.arc.result.word() };
                 Ok(Outcome {
                     words: vec![
@@ -201,7 +204,8 @@ impl Hostile {
             Input::Dmarc { author, spf_domain, spf_result } => {
                 let identifiers =
                     Identifiers { author, spf: spf_domain.as_ref().map(|domain| (domain, *spf_result)), dkim: &[] };
-                let evaluate = |answers: &mut Answers<'_>| dmarc::evaluate(&identifiers, &DmarcOptions::default(), answers);
+                let evaluate =
+                    |answers: &mut Answers<'_>| dmarc::evaluate(&identifiers, &DmarcOptions::default(), answers);
                 let (outcome, transcript) = drive(&self.zone, Order::AtHand, evaluate);
                 Ok(Outcome {
                     words: vec![

@@ -23,7 +23,8 @@ pub(super) fn run(dir: &Path) -> Result<Vec<CaseOutcome>, String> {
         .iter()
         .map(|case| {
             let judged = || {
-                let file = |index: usize| case.pointer(&format!("/files/{index}")).and_then(Value::as_str).unwrap_or_default();
+                let file =
+                    |index: usize| case.pointer(&format!("/files/{index}")).and_then(Value::as_str).unwrap_or_default();
                 let message = with_crlf(&read_message(dir, file(0))?);
                 let expected = with_crlf(&read_message(dir, file(1))?);
                 let (verdict, _) = message_case(envelope(case, "ip")?, message).verify_every_way(&zone)?;
@@ -39,7 +40,8 @@ fn compare(verdict: &Verdict, expected: &[u8]) -> Result<(), String> {
     let end = memchr::memmem::find(expected, b"\r\n\r\n").map_or(expected.len(), |at| at + 2);
     let mut index = HeaderIndex::new();
     let headers = index.scan(&expected[..end]);
-    let mut fields = headers.of_kind(FieldKind::AuthenticationResults).filter_map(|field| authres::parse(field.value).ok());
+    let mut fields =
+        headers.of_kind(FieldKind::AuthenticationResults).filter_map(|field| authres::parse(field.value).ok());
     let Some(written) = fields.find(|field| field.authserv_id == AUTHSERV_ID) else { return Ok(()) };
     // One result for each of several authors: that filter judges every domain, we judge none and never pass.
     if written.results.iter().filter(|it| it.method == "dmarc").count() > 1 {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use mailproof_proto::arc::ArcResult;
 use mailproof_proto::dkim::DkimResult;
-use mailproof_proto::dmarc::{DmarcResult, Disposition};
+use mailproof_proto::dmarc::{Disposition, DmarcResult};
 use mailproof_proto::spf::SpfResult;
 use mailproof_proto::verdict::Verdict;
 use serde_json::Value;
@@ -52,9 +52,7 @@ fn appears(symbol: &str, verdict: &Verdict) -> Result<bool, String> {
     Ok(match symbol {
         "R_DKIM_ALLOW" => dkim(DkimResult::Pass),
         "R_DKIM_REJECT" => dkim(DkimResult::Fail),
-        "R_DKIM_PERMFAIL" => {
-            dkim(DkimResult::PermError) || dkim(DkimResult::Neutral) || dkim(DkimResult::Policy)
-        }
+        "R_DKIM_PERMFAIL" => dkim(DkimResult::PermError) || dkim(DkimResult::Neutral) || dkim(DkimResult::Policy),
         "R_DKIM_TEMPFAIL" => dkim(DkimResult::TempError),
         "R_DKIM_NA" => verdict.dkim.is_empty(),
         "R_SPF_ALLOW" | "R_SPF_PLUSALL" => spf(SpfResult::Pass),

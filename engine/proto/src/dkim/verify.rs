@@ -1,0 +1,420 @@
+//! The verifier of RFC 6376 section 6.
+
+use std::ops::Range;
+
+use aws_lc_rs::digest::Digest;
+
+use super::canonical::{FieldsByName, HeaderHash};
+use super::key::Key;
+use super::signature::{Algorithm, Form, Signature, b_start, signed_names};
+use super::{BodyHash, BodyHashes, DkimOptions, DkimProblem, DkimResult, SignatureOutcome};
+use crate::dns::{Answer, Answers, Failure, Name, Outcome};
+use crate::message::{Field, FieldKind, Headers};
+use crate::time::Timestamp;
+
+/// Judges the signatures of one message.
+///
+/// Every DKIM-Signature field among those looked at has exactly one outcome, whatever its syntax. Where a message has
+/// more of them than the limit, those aligned with its author go first and the rest is not looked at.
+#[derive(Debug, Default)]
+pub struct Verifier {
+    signatures: Vec<Signature>,
+    /// What was found out about each, so that a second call does no maths again.
+    judged: Vec<Option<Judgement>>,
+    maths: HeaderMaths,
+    skipped_count: usize,
+    over_limit: bool,
+}
+
+/// The working memory for header hashes, kept from one signature to the next.
+#[derive(Debug, Default)]
+pub(crate) struct HeaderMaths {
+    /// The octets of every `b=`.
+    pub(crate) octets: Vec<u8>,
+    pub(crate) hash: HeaderHash,
+    by_name: FieldsByName,
+    indexed: bool,
+}
+
+/// Everything about the outcome of a signature that has to be worked out.
+#[derive(Clone, Copy, Debug)]
+struct Judgement {
+    result: DkimResult,
+    problem: Option<DkimProblem>,
+    key_bits: Option<u16>,
+    testing: bool,
+    body_octets: (u64, u64),
+}
+
+/// What keys say of a signature, and the key it was said of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeyVerdict<'a> {
+    pub(crate) key: Option<&'a Key>,
+    pub(crate) verified: Result<(), DkimProblem>,
+}
+
+impl Verifier {
+    /// Reads the DKIM-Signature fields, those aligned with `author` first, and registers the body hashes they need.
+    #[must_use]
+    pub fn begin(headers: Headers<'_>, author: Option<&Name>, options: &DkimOptions, bodies: &mut BodyHashes) -> Self {
+        let mut verifier = Self::default();
+        verifier.restart(headers, author, options, bodies);
+        verifier
+    }
+
+    /// As [`Verifier::begin`], in the memory of an earlier message.
+    pub fn restart(
+        &mut self,
+        headers: Headers<'_>,
+        author: Option<&Name>,
+        options: &DkimOptions,
+        bodies: &mut BodyHashes,
+    ) {
+        self.signatures.clear();
+        self.maths.restart();
+        self.skipped_count = 0;
+        self.over_limit = headers.defects().header_over_limit;
+        for field in headers.of_kind(FieldKind::DkimSignature) {
+            self.signatures.push(Signature::read(&field, Form::Dkim, &mut self.maths.octets));
+            if self.signatures.len() > options.signatures_max {
+                self.drop_least(author);
+            }
+        }
+        self.judged.clear();
+        self.judged.resize(self.signatures.len(), None);
+        for signature in self.signatures.iter().filter(|signature| self.needs_key(signature)) {
+            bodies.want(signature.body_form, signature.length);
+        }
+    }
+
+    /// Asks for the keys, so that they are on their way while the body arrives.
+    pub fn ask_keys(&self, answers: &mut Answers<'_>) {
+        for question in self.signatures.iter().filter(|it| self.needs_key(it)).filter_map(|it| it.question.as_ref()) {
+            let _ = answers.ask(question);
+        }
+    }
+
+    /// Judges every signature once the body is finished, from top to bottom of the header; `None` while keys are missing.
+    pub fn outcomes(
+        &mut self,
+        headers: Headers<'_>,
+        bodies: &BodyHashes,
+        options: &DkimOptions,
+        now: Timestamp,
+        answers: &mut Answers<'_>,
+    ) -> Option<Vec<SignatureOutcome>> {
+        self.ask_keys(answers);
+        let mut outcomes = Vec::with_capacity(self.signatures.len().max(1));
+        let mut waiting = false;
+        for at in 0..self.signatures.len() {
+            match self.judgement(at, headers, bodies, options, now, answers) {
+                Some(outcome) => outcomes.push(outcome),
+                None => waiting = true,
+            }
+        }
+        if waiting {
+            return None;
+        }
+        if self.over_limit && outcomes.is_empty() {
+            // What was not read may well have been a signature: say so, rather than that there is none.
+            outcomes.push(SignatureOutcome::refused(DkimProblem::HeaderOverLimit));
+        }
+        Some(outcomes)
+    }
+
+    /// DKIM-Signature fields beyond the limit, not looked at.
+    #[must_use]
+    pub fn skipped_count(&self) -> usize {
+        self.skipped_count
+    }
+
+    /// True when no DKIM-Signature was found.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.signatures.is_empty()
+    }
+
+    fn needs_key(&self, signature: &Signature) -> bool {
+        !self.over_limit && signature.problem.is_none() && signature.algorithm != Algorithm::RsaSha1
+    }
+
+    /// Drops the signature that is furthest from the author, the lowest of several.
+    fn drop_least(&mut self, author: Option<&Name>) {
+        let distance = |signature: &Signature| author_distance(signature.domain.as_ref(), author);
+        let least = (0..self.signatures.len()).max_by_key(|&at| self.signatures.get(at).map(distance));
+        if let Some(least) = least {
+            self.signatures.remove(least);
+            self.skipped_count += 1;
+        }
+    }
+
+    fn judgement(
+        &mut self,
+        at: usize,
+        headers: Headers<'_>,
+        bodies: &BodyHashes,
+        options: &DkimOptions,
+        now: Timestamp,
+        answers: &mut Answers<'_>,
+    ) -> Option<SignatureOutcome> {
+        let needs_key = self.signatures.get(at).is_some_and(|signature| self.needs_key(signature));
+        let signature = self.signatures.get(at)?;
+        let known = self.judged.get_mut(at)?;
+        let judgement = match *known {
+            Some(judgement) => judgement,
+            None if self.over_limit => Judgement::refused(DkimProblem::HeaderOverLimit),
+            None if !needs_key => Judgement::refused(signature.problem.unwrap_or(DkimProblem::Sha1)),
+            None => {
+                let answer = answers.ask(signature.question.as_ref()?)?;
+                let body = bodies.hash(signature.body_form, signature.length)?;
+                judge(signature, &answer, headers, body, &mut self.maths, options, now)
+            }
+        };
+        *known = Some(judgement);
+        Some(judgement.outcome(signature, headers.field(signature.position)))
+    }
+}
+
+impl HeaderMaths {
+    pub(crate) fn restart(&mut self) {
+        self.octets.clear();
+        self.indexed = false;
+    }
+
+    /// The hash over the fields a signature covers (RFC 6376 section 3.7), and whether it leaves out an instance of a
+    /// field that may stand only once (section 8.15).
+    pub(crate) fn header_hash(&mut self, signature: &Signature, headers: Headers<'_>) -> Option<(Digest, bool)> {
+        let own = headers.field(signature.position)?;
+        let names = text(&own, &signature.places.names);
+        if !self.indexed {
+            self.by_name.index(headers);
+            self.indexed = true;
+        }
+        self.by_name.restart();
+        self.hash.restart();
+        let mut covered = SingletonCount::default();
+        for name in signed_names(names) {
+            if let Some(field) = self.by_name.next(headers, name.as_bytes(), signature.position) {
+                self.hash.add(signature.header_form, &field);
+                covered.add(field.kind);
+            }
+        }
+        let digest = self.hash.finish_with(signature.header_form, &own, signature.places.b_slot.clone());
+        Some((digest, covered.leaves_out(headers)))
+    }
+
+    pub(crate) fn signature_octets(&self, signature: &Signature) -> &[u8] {
+        self.octets.get(signature.octets.clone()).unwrap_or_default()
+    }
+}
+
+/// How often each field that may stand only once is covered.
+#[derive(Default)]
+struct SingletonCount([u16; FieldKind::COUNT]);
+
+impl SingletonCount {
+    fn add(&mut self, kind: FieldKind) {
+        if let Some(count) = self.0.get_mut(kind as usize).filter(|_| kind.is_singleton()) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// True when a name is covered, and the header holds more fields of that name than are.
+    fn leaves_out(&self, headers: Headers<'_>) -> bool {
+        if headers.defects().repeated_singletons == 0 {
+            return false;
+        }
+        let mut present = Self::default();
+        headers.fields().for_each(|field| present.add(field.kind));
+        self.0.iter().zip(present.0).any(|(&covered, present)| covered > 0 && present > covered)
+    }
+}
+
+/// Finds the key that verifies a hash among those an answer holds (RFC 6376 section 6.1.2 and 6.1.3). `hash` is made
+/// only when there is a key to use it with.
+pub(crate) fn verify_with_keys<'a>(
+    answer: &'a Answer,
+    signature: &Signature,
+    octets: &[u8],
+    hash: impl FnOnce() -> Result<Digest, DkimProblem>,
+) -> KeyVerdict<'a> {
+    if let Some(problem) = lookup_problem(answer.outcome()) {
+        return KeyVerdict { key: None, verified: Err(problem) };
+    }
+    let mut made = None;
+    let mut hash = Some(hash);
+    let mut first: Option<KeyVerdict<'a>> = None;
+    for record in answer.dkim().records() {
+        let usable = record.and_then(|key| usable(key, signature).map(|()| key));
+        let verdict = match usable {
+            Err(problem) => KeyVerdict { key: record.ok(), verified: Err(problem) },
+            Ok(key) => {
+                let made = made.get_or_insert_with(|| match hash.take() {
+                    Some(hash) => hash(),
+                    None => Err(DkimProblem::SignatureMismatch),
+                });
+                let verified = made.as_ref().map_err(|problem| *problem).and_then(|hash| key.verify(hash, octets));
+                KeyVerdict { key: Some(key), verified }
+            }
+        };
+        if verdict.verified.is_ok() {
+            return verdict;
+        }
+        // A key that could be used says more than one that could not.
+        let better = |first: &KeyVerdict<'_>| usable.is_ok() && first.is_permanent() && !verdict.is_permanent();
+        if first.as_ref().is_none_or(better) {
+            first = Some(verdict);
+        }
+    }
+    first.unwrap_or(KeyVerdict { key: None, verified: Err(DkimProblem::KeyNotFound) })
+}
+
+impl KeyVerdict<'_> {
+    fn is_permanent(&self) -> bool {
+        self.verified.is_err_and(|problem| problem.result() == DkimResult::PermError)
+    }
+}
+
+fn usable(key: &Key, signature: &Signature) -> Result<(), DkimProblem> {
+    key.accepts(signature.algorithm)?;
+    if key.is_strict() && !signature.same_domain { Err(DkimProblem::IdentityNotStrict) } else { Ok(()) }
+}
+
+/// Why an answer holds no record at all.
+fn lookup_problem(outcome: &Outcome) -> Option<DkimProblem> {
+    match outcome {
+        Outcome::Records(_) => None,
+        Outcome::NoData | Outcome::NxDomain => Some(DkimProblem::KeyNotFound),
+        Outcome::Failed(Failure::TimedOut) => Some(DkimProblem::KeyTimeout),
+        Outcome::Failed(_) => Some(DkimProblem::KeyLookupFailed),
+    }
+}
+
+/// What RFC 6376 section 3.7 asks of the body.
+pub(crate) fn check_body(signature: &Signature, body: &BodyHash<'_>) -> Result<(), DkimProblem> {
+    match (body.digest, &signature.body_hash) {
+        (None, _) => Err(DkimProblem::LengthBeyondBody),
+        (Some(found), Some(wanted)) if found == wanted => Ok(()),
+        _ => Err(DkimProblem::BodyHashMismatch),
+    }
+}
+
+fn judge(
+    signature: &Signature,
+    answer: &Answer,
+    headers: Headers<'_>,
+    body: BodyHash<'_>,
+    maths: &mut HeaderMaths,
+    options: &DkimOptions,
+    now: Timestamp,
+) -> Judgement {
+    let mut leaves_out = false;
+    let octets = std::mem::take(&mut maths.octets);
+    let verdict = verify_with_keys(answer, signature, octets.get(signature.octets.clone()).unwrap_or_default(), || {
+        check_body(signature, &body)?;
+        let (hash, left_out) = maths.header_hash(signature, headers).ok_or(DkimProblem::SignatureMismatch)?;
+        leaves_out = left_out;
+        Ok(hash)
+    });
+    maths.octets = octets;
+    let testing = verdict.key.is_some_and(Key::is_testing);
+    let problem = verdict.verified.err().or_else(|| policy_problem(signature, &body, leaves_out, options, now));
+    let result = match problem.map(DkimProblem::result) {
+        None => DkimResult::Pass,
+        // RFC 6376 section 3.6.1: no worse than an unsigned message.
+        Some(DkimResult::Fail) if testing => DkimResult::Neutral,
+        Some(result) => result,
+    };
+    let ahead = signature.signed_at.is_some_and(|signed| signed > now.seconds().saturating_add(FUTURE_SECONDS_MAX));
+    Judgement {
+        result,
+        problem: problem.or_else(|| ahead.then_some(DkimProblem::SignedInFuture)),
+        key_bits: verdict.key.map(Key::bits),
+        testing,
+        body_octets: (body.covered_bytes, body.total_bytes),
+    }
+}
+
+/// Why a signature that verified is not acceptable here.
+fn policy_problem(
+    signature: &Signature,
+    body: &BodyHash<'_>,
+    leaves_out: bool,
+    options: &DkimOptions,
+    now: Timestamp,
+) -> Option<DkimProblem> {
+    let expired = |at: u64| at.saturating_add(options.clock_skew_seconds) < now.seconds();
+    if signature.expires_at.is_some_and(expired) {
+        return Some(DkimProblem::Expired);
+    }
+    if leaves_out {
+        return Some(DkimProblem::HeaderRepeated);
+    }
+    let uncovered = body.covered_bytes < body.total_bytes;
+    (uncovered && !options.honour_length).then_some(DkimProblem::LengthUncovered)
+}
+
+/// How far a signer is from the author, without asking anybody: 0 is the same domain.
+fn author_distance(domain: Option<&Name>, author: Option<&Name>) -> u8 {
+    match (domain, author) {
+        (Some(domain), Some(author)) if domain == author => 0,
+        (Some(domain), Some(author)) if domain.is_at_or_below(author) || author.is_at_or_below(domain) => 1,
+        (Some(domain), Some(author)) if domain.suffix(2) == author.suffix(2) => 2,
+        _ => 3,
+    }
+}
+
+impl Judgement {
+    fn refused(problem: DkimProblem) -> Self {
+        let result = problem.result();
+        Self { result, problem: Some(problem), key_bits: None, testing: false, body_octets: (0, 0) }
+    }
+
+    fn outcome(self, signature: &Signature, field: Option<Field<'_>>) -> SignatureOutcome {
+        let shown = |place: &Range<usize>| {
+            let text = field.as_ref().map(|field| text(field, place)).unwrap_or_default();
+            (!text.is_empty()).then(|| text.to_owned())
+        };
+        SignatureOutcome {
+            result: self.result,
+            problem: self.problem,
+            domain: signature.domain,
+            selector: shown(&signature.places.selector),
+            identity: shown(&signature.places.identity).or_else(|| signature.domain.map(|domain| format!("@{domain}"))),
+            algorithm: shown(&signature.places.algorithm),
+            key_bits: self.key_bits,
+            b: shown(&signature.places.b).map(|b| b_start(&b)),
+            testing: self.testing,
+            signed_at: signature.signed_at,
+            expires_at: signature.expires_at,
+            body_octets: self.body_octets,
+        }
+    }
+}
+
+impl SignatureOutcome {
+    fn refused(problem: DkimProblem) -> Self {
+        Self {
+            result: problem.result(),
+            problem: Some(problem),
+            domain: None,
+            selector: None,
+            identity: None,
+            algorithm: None,
+            key_bits: None,
+            b: None,
+            testing: false,
+            signed_at: None,
+            expires_at: None,
+            body_octets: (0, 0),
+        }
+    }
+}
+
+/// A part of the value of a field whose tag list was read, and which therefore is UTF-8.
+fn text<'a>(field: &Field<'a>, place: &Range<usize>) -> &'a str {
+    field.value.get(place.clone()).and_then(|octets| std::str::from_utf8(octets).ok()).unwrap_or_default()
+}
+
+/// How far ahead `t=` may be before it is worth a note; never more than that (RFC 6376 section 3.5).
+const FUTURE_SECONDS_MAX: u64 = 24 * 60 * 60;
