@@ -155,10 +155,14 @@ fn claims(value: &[u8], ours: &[AuthservId]) -> bool {
         AuthservIdToken::Written(text) if cursor.regular => named(&text),
         AuthservIdToken::Written(text) => named(&text) || stands_in(cursor.read_of(value)),
         AuthservIdToken::Empty | AuthservIdToken::Missing => match parse(value) {
-            Ok(read) => named(&read.authserv_id),
+            Ok(read) => named(&read.authserv_id) || stands_in(until_equals(value)),
             Err(_) => stands_in(value),
         },
     }
+}
+
+fn until_equals(value: &[u8]) -> &[u8] {
+    value.split(|octet| *octet == b'=').next().unwrap_or_default()
 }
 
 /// True when a CR or LF stands there that folding does not explain: the next host may see a field begin behind it.

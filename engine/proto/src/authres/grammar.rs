@@ -201,10 +201,10 @@ impl<'a> Cursor<'a> {
             self.white_space_and_comments()?;
             let (ptype, name) = if self.eat(b'.') {
                 self.white_space_and_comments()?;
-                let name = self.take_while(is_word_octet);
-                if name.is_empty() || name.starts_with(b".") {
+                if !self.peek().is_some_and(|octet| is_word_octet(octet) && octet != b'.') {
                     return Err(self.unexpected());
                 }
+                let name = self.take_while(is_word_octet);
                 self.white_space_and_comments()?;
                 (first, name)
             } else {

@@ -93,7 +93,9 @@ impl<'o> Writer<'o> {
     /// reason, and it becomes a comment.
     pub fn reason(&mut self, reason: &str) -> &mut Self {
         if self.last == Last::Result {
-            self.push_part(" reason=", |writer| writer.push_value(reason, is_token(reason.as_bytes())));
+            self.push_part(" reason=", |writer| {
+                writer.push_value(reason, is_token(reason.as_bytes()));
+            });
             return self;
         }
         self.comment(reason)
@@ -109,12 +111,10 @@ impl<'o> Writer<'o> {
         self
     }
 
-    /// Adds `ptype.name=value`; leaves it out when the value is longer than
+    /// Adds `ptype.name=value`, or `name=value` for an empty ptype; leaves it out when the value is longer than
     /// [`AUTHRES_VALUE_BYTES_MAX`].
     pub fn property(&mut self, ptype: &str, name: &str, value: &str) -> &mut Self {
-        if value.len() <= AUTHRES_VALUE_BYTES_MAX {
-            self.push_property(ptype, name, |writer| writer.push_value(value, is_plain(value)));
-        }
+        self.push_property(ptype, name, |writer| writer.push_value(value, is_plain(value)));
         self
     }
 
@@ -125,23 +125,27 @@ impl<'o> Writer<'o> {
             // Writing to a string fails only when the value itself refuses; what it wrote then stands.
             let _ = write!(writer.out, "{value}");
             let text = writer.out.get(start..).unwrap_or_default();
+            let fits = text.len() <= AUTHRES_VALUE_BYTES_MAX;
             if is_plain(text) {
-                return;
+                return fits;
             }
             if !text.contains(|character: char| character.is_control() || matches!(character, '"' | '\\')) {
                 writer.out.insert(start, '"');
                 writer.out.push('"');
-                return;
+                return fits;
             }
             let text = writer.out.split_off(start);
-            writer.push_value(&text, false);
+            writer.push_value(&text, false)
         });
         self
     }
 
     /// Adds `ptype.name=number`.
     pub fn property_number(&mut self, ptype: &str, name: &str, number: u64) -> &mut Self {
-        self.push_property(ptype, name, |writer| writer.push_number(number));
+        self.push_property(ptype, name, |writer| {
+            writer.push_number(number);
+            true
+        });
         self
     }
 
@@ -200,26 +204,22 @@ impl<'o> Writer<'o> {
         self.last = Last::Result;
     }
 
-    fn push_property(&mut self, ptype: &str, name: &str, value: impl FnOnce(&mut Self)) {
+    /// Writes a property, or nothing when `value` answers that it did not write the whole value.
+    fn push_property(&mut self, ptype: &str, name: &str, value: impl FnOnce(&mut Self) -> bool) {
         let start = self.out.len();
-        let line = (self.line_start, self.indent);
         self.push_part(" ", |writer| {
-            writer.push_keyword(ptype);
-            writer.out.push('.');
+            if !ptype.is_empty() {
+                writer.push_keyword(ptype);
+                writer.out.push('.');
+            }
             writer.push_keyword(name);
             writer.out.push('=');
-            let value_start = writer.out.len();
-            value(writer);
-            let quotes = 2;
-            if writer.out.len() - value_start > AUTHRES_VALUE_BYTES_MAX + quotes {
+            if value(writer) {
+                writer.last = Last::Property;
+            } else {
                 writer.out.truncate(start);
             }
         });
-        if self.out.len() == start {
-            (self.line_start, self.indent) = line;
-            return;
-        }
-        self.last = Last::Property;
     }
 
     /// Writes one part after `lead`, which begins with a space; folds at that space when the line becomes too long.
@@ -236,18 +236,20 @@ impl<'o> Writer<'o> {
         }
     }
 
-    fn push_value(&mut self, text: &str, plain: bool) {
+    /// Writes a token or a quoted string; false when it was cut off.
+    fn push_value(&mut self, text: &str, plain: bool) -> bool {
         if plain && text.len() <= AUTHRES_VALUE_BYTES_MAX {
             self.out.push_str(text);
-            return;
+            return true;
         }
         self.out.push('"');
-        self.push_escaped(text, |character| matches!(character, '"' | '\\'));
+        let whole = self.push_escaped(text, |character| matches!(character, '"' | '\\'));
         self.out.push('"');
+        whole
     }
 
-    /// Writes text inside quotes or parentheses, up to the first character that would pass the limit.
-    fn push_escaped(&mut self, text: &str, escape: impl Fn(char) -> bool) {
+    /// Writes text inside quotes or parentheses; false when it was cut off in front of what would pass the limit.
+    fn push_escaped(&mut self, text: &str, escape: impl Fn(char) -> bool) -> bool {
         let end = self.out.len() + AUTHRES_VALUE_BYTES_MAX;
         for character in text.chars() {
             let character = if character == '\t' { ' ' } else { character };
@@ -255,23 +257,28 @@ impl<'o> Writer<'o> {
                 continue;
             }
             if self.out.len() + character.len_utf8() + usize::from(escape(character)) > end {
-                return;
+                return false;
             }
             if escape(character) {
                 self.out.push('\\');
             }
             self.out.push(character);
         }
+        true
     }
 
     /// Writes a method, result, ptype or property; these come from this program, so what is no Keyword is dropped.
     fn push_keyword(&mut self, word: &str) {
-        if word.len() <= AUTHRES_KEYWORD_BYTES_MAX && word.bytes().all(is_keyword_octet) {
+        if !word.is_empty() && word.len() <= AUTHRES_KEYWORD_BYTES_MAX && word.bytes().all(is_keyword_octet) {
             self.out.push_str(word);
             return;
         }
+        let start = self.out.len();
         let kept = word.chars().filter(|it| u8::try_from(*it).is_ok_and(is_keyword_octet));
         self.out.extend(kept.take(AUTHRES_KEYWORD_BYTES_MAX));
+        if self.out.len() == start {
+            self.out.push('x');
+        }
     }
 
     fn push_number(&mut self, number: u64) {
