@@ -3,5 +3,7 @@
 
 #[cfg(feature = "cross-check")]
 pub mod cross_check;
+pub mod cache;
+pub mod resolver;
 #[cfg(feature = "zone-files")]
 pub mod zone;

@@ -44,6 +44,16 @@ pub const ADDRESS_COMMENT_DEPTH_MAX: usize = 32;
 pub const ARC_SETS_MAX: usize = 50;
 /// Links of a CNAME chain that are followed.
 pub const CNAME_CHAIN_MAX: usize = 8;
+/// Servers one lookup goes to.
+pub const DNS_SERVERS_MAX: usize = 8;
+/// Queries to one server by one transport (RFC 9520 section 3.1).
+pub const DNS_TRIES_MAX: u8 = 3;
+/// Time one query may take.
+pub const DNS_TRY_TIME: Duration = Duration::from_secs(2);
+/// Time one lookup may take, all its queries together.
+pub const DNS_TIME_MAX: Duration = Duration::from_secs(6);
+/// Records of one DNS message: as many A records as 64 KiB hold.
+pub const ANSWER_RECORDS_MAX: usize = 4096;
 /// Octets of one TXT answer.
 pub const TXT_ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Time from the first octet to the verdict at the most.

@@ -9,7 +9,8 @@ use mailproof_proto::arc::ArcResult;
 use mailproof_proto::authres::{self, AuthenticationResults, Layout, Writer};
 use mailproof_proto::dkim::{self, DkimResult};
 use mailproof_proto::dmarc;
-use mailproof_proto::dns::{Name, Outcome, Question, RecordSet, RecordType, Txt, wire};
+use mailproof_proto::dns::wire::{self, Reply};
+use mailproof_proto::dns::{Name, Outcome, Question, RecordSet, RecordType, Txt};
 use mailproof_proto::limits::{DKIM_KEY_RECORDS_MAX, DKIM_SIGNATURES_MAX, HEADER_FIELDS_MAX, QUESTIONS_MAX};
 use mailproof_proto::message::HeaderIndex;
 use mailproof_proto::message::address::{Author, author};
@@ -157,9 +158,7 @@ pub fn spf_evaluation(octets: &[u8]) {
     for ip in [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))] {
         let mail_from = format!("{local}@a.example");
         let check = Check { ip, helo: "b.example", mail_from: &mail_from, receiver: "mx.example.net", now_seconds: 1 };
-        let run = |order| {
-            drive(&zone, order, |answers| spf::check_mail_from(&check, &SpfOptions::default(), answers))
-        };
+        let run = |order| drive(&zone, order, |answers| spf::check_mail_from(&check, &SpfOptions::default(), answers));
         let (outcome, transcript) = run(ORDERS[0]);
         assert!(transcript.question_count() < QUESTIONS_MAX);
         for order in ORDERS {
@@ -181,7 +180,8 @@ pub fn tag_list(octets: &[u8]) {
 
 /// Key records are bounded in number, and none of arbitrary octets is shorter than what may verify.
 pub fn key_record(octets: &[u8]) {
-    let published = dkim::Published::read(&[Txt(octets.into()), Txt(octets.into()), Txt(octets.into()), Txt(octets.into())]);
+    let published =
+        dkim::Published::read(&[Txt(octets.into()), Txt(octets.into()), Txt(octets.into()), Txt(octets.into())]);
     assert!(published.records().count() <= DKIM_KEY_RECORDS_MAX);
     for key in published.records().flatten() {
         assert!(key.bits() >= 255, "{} bits", key.bits());
@@ -205,11 +205,11 @@ pub fn arc_chain(octets: &[u8]) {
 
 /// A record is read the same with blanks around it; what is said of it is bounded.
 pub fn dmarc_record(octets: &[u8]) {
-    let findings = dmarc::record::lint::lint(octets);
+    let findings = dmarc::record::lint(octets);
     assert!(findings.len() <= octets.len() + 8);
-    if dmarc::Record::read(octets).is_some() {
+    if dmarc::record::Record::read(octets).is_some() {
         let trailing = [octets, b" "].concat();
-        assert!(dmarc::Record::read(&trailing).is_some(), "a blank at the end spoils the record");
+        assert!(dmarc::record::Record::read(&trailing).is_some(), "a blank at the end spoils the record");
     }
 }
 
@@ -229,7 +229,8 @@ pub fn authentication_results(octets: &[u8]) {
 /// What a reader acts on: comments are left out.
 fn words(results: &AuthenticationResults<'_>) -> Vec<String> {
     let of_one = |it: &authres::Resinfo<'_>| {
-        let properties = it.properties.iter().map(|property| format!("{}.{}={}", property.ptype, property.name, property.value));
+        let properties =
+            it.properties.iter().map(|property| format!("{}.{}={}", property.ptype, property.name, property.value));
         format!("{}={} {:?}", it.method, it.result, properties.collect::<Vec<_>>())
     };
     let id = results.authserv_id.to_string();
@@ -240,7 +241,7 @@ fn words(results: &AuthenticationResults<'_>) -> Vec<String> {
 pub fn dns_answer(octets: &[u8]) {
     let name = Name::parse("example.com").expect("a name");
     for kind in [RecordType::A, RecordType::Aaaa, RecordType::Mx, RecordType::Ptr, RecordType::Txt] {
-        let answer = wire::read_answer(octets, &Question::new(name, kind));
+        let Reply::Answer(answer) = wire::read_reply(octets, &Question::new(name, kind), None, false) else { continue };
         if let Outcome::Records(records) = answer.outcome() {
             let count = match records {
                 RecordSet::A(it) => it.len(),

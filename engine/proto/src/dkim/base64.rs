@@ -14,7 +14,7 @@ const ENGINE: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// Appends the octets that `text` stands for; `None` when it is empty or not base64.
-pub(super) fn decode(text: &str, octets: &mut Vec<u8>) -> Option<()> {
+pub(crate) fn decode(text: &str, octets: &mut Vec<u8>) -> Option<()> {
     let white = |octet: &u8| octet.is_ascii_whitespace();
     if text.is_empty() {
         return None;
@@ -34,7 +34,7 @@ pub(super) fn decode(text: &str, octets: &mut Vec<u8>) -> Option<()> {
 }
 
 /// Padded base64 without line ends.
-pub(super) fn encode(octets: &[u8]) -> String {
+pub(crate) fn encode(octets: &[u8]) -> String {
     ENGINE.encode(octets)
 }
 

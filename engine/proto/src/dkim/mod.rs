@@ -3,16 +3,19 @@
 //! Cost of one RSA-2048 relaxed/relaxed signature beside the maths (16 µs) and SHA-256 of the body: one pass over the
 //! octets of the field, one over the names of the header fields, one over the octets of the signed ones.
 
-mod base64;
+pub(crate) mod base64;
 mod body;
-mod canonical;
+pub(crate) mod canonical;
 mod key;
-mod signature;
-mod verify;
+mod sign;
+pub(crate) mod signature;
+pub(crate) mod verify;
 
 pub use self::body::{BodyHash, BodyHashes};
 pub use self::canonical::{Canonicalization, canonical_field};
 pub use self::key::{Key, Published};
+pub(crate) use self::sign::{FieldWriter, write_covering_tags};
+pub use self::sign::{OVERSIGNED_NAMES, SIGNED_NAMES, SignError, SigningKey, SigningPlan, sign};
 pub use self::signature::Algorithm;
 pub use self::verify::Verifier;
 

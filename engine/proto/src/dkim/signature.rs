@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Canonicalization, DkimProblem, base64};
 use crate::dns::{Name, Question, RecordType};
-use crate::limits::DKIM_SIGNED_NAMES_MAX;
+use crate::limits::{ARC_SETS_MAX, DKIM_SIGNED_NAMES_MAX};
 use crate::message::Field;
 use crate::tag_list::{TagList, TagListError, colon_list, digits, trim_fws};
 
@@ -51,6 +51,8 @@ pub(crate) struct Signature {
     pub(crate) position: usize,
     /// Why it can not be verified, found without the key.
     pub(crate) problem: Option<DkimProblem>,
+    /// `i=` of the ARC form; 0 when there is none.
+    pub(crate) instance: u8,
     /// `d=`
     pub(crate) domain: Option<Name>,
     /// Where the key is.
@@ -89,6 +91,7 @@ impl Signature {
         let mut signature = Self {
             position: field.position,
             problem: None,
+            instance: 0,
             domain: None,
             question: None,
             algorithm: Algorithm::RsaSha256,
@@ -123,12 +126,11 @@ impl Signature {
         };
         let domain = tags.value("d").map(read_domain);
         self.domain = domain.flatten();
-        if form == Form::Dkim {
-            match tags.value("v") {
-                Some("1") => {}
-                Some(_) => return Err(DkimProblem::UnknownVersion),
-                None => return Err(DkimProblem::MissingTag),
-            }
+        match (form, tags.value("v")) {
+            (Form::ArcMessage, _) => self.instance = tags.value("i").and_then(read_instance).unwrap_or_default(),
+            (Form::Dkim, Some("1")) => {}
+            (Form::Dkim, Some(_)) => return Err(DkimProblem::UnknownVersion),
+            (Form::Dkim, None) => return Err(DkimProblem::MissingTag),
         }
         let required = |name| tags.value(name).ok_or(DkimProblem::MissingTag);
         self.algorithm = Algorithm::read(required("a")?).ok_or(DkimProblem::UnknownAlgorithm)?;
@@ -158,10 +160,7 @@ impl Signature {
             }
             self.same_domain = identity == domain;
         }
-        if !signs_from && form == Form::Dkim {
-            return Err(DkimProblem::FromNotSigned);
-        }
-        Ok(())
+        if signs_from { Ok(()) } else { Err(DkimProblem::FromNotSigned) }
     }
 
     fn read_canonicalization(&mut self, forms: Option<&str>) -> Result<(), DkimProblem> {
@@ -193,6 +192,12 @@ impl Signature {
         self.octets = start..octets.len();
         Ok(())
     }
+}
+
+/// An instance number (RFC 8617 section 4.2.1).
+pub(crate) fn read_instance(text: &str) -> Option<u8> {
+    let instance = digits(text, 2)?;
+    (1..=ARC_SETS_MAX as u64).contains(&instance).then_some(instance as u8)
 }
 
 /// A domain of two labels or more (RFC 6376 section 3.5), U-labels allowed (RFC 8616 section 5).

@@ -46,6 +46,14 @@ struct Judgement {
     body_octets: (u64, u64),
 }
 
+/// What a key has to fit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Signer {
+    pub(crate) algorithm: Algorithm,
+    /// The domain of `i=` is that of `d=`.
+    pub(crate) same_domain: bool,
+}
+
 /// What keys say of a signature, and the key it was said of.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeyVerdict<'a> {
@@ -114,10 +122,6 @@ impl Verifier {
         }
         if waiting {
             return None;
-        }
-        if self.over_limit && outcomes.is_empty() {
-            // What was not read may well have been a signature: say so, rather than that there is none.
-            outcomes.push(SignatureOutcome::refused(DkimProblem::HeaderOverLimit));
         }
         Some(outcomes)
     }
@@ -202,10 +206,6 @@ impl HeaderMaths {
         let digest = self.hash.finish_with(signature.header_form, &own, signature.places.b_slot.clone());
         Some((digest, covered.leaves_out(headers)))
     }
-
-    pub(crate) fn signature_octets(&self, signature: &Signature) -> &[u8] {
-        self.octets.get(signature.octets.clone()).unwrap_or_default()
-    }
 }
 
 /// How often each field that may stand only once is covered.
@@ -234,7 +234,7 @@ impl SingletonCount {
 /// only when there is a key to use it with.
 pub(crate) fn verify_with_keys<'a>(
     answer: &'a Answer,
-    signature: &Signature,
+    signer: Signer,
     octets: &[u8],
     hash: impl FnOnce() -> Result<Digest, DkimProblem>,
 ) -> KeyVerdict<'a> {
@@ -245,7 +245,7 @@ pub(crate) fn verify_with_keys<'a>(
     let mut hash = Some(hash);
     let mut first: Option<KeyVerdict<'a>> = None;
     for record in answer.dkim().records() {
-        let usable = record.and_then(|key| usable(key, signature).map(|()| key));
+        let usable = record.and_then(|key| signer.may_use(key).map(|()| key));
         let verdict = match usable {
             Err(problem) => KeyVerdict { key: record.ok(), verified: Err(problem) },
             Ok(key) => {
@@ -275,9 +275,17 @@ impl KeyVerdict<'_> {
     }
 }
 
-fn usable(key: &Key, signature: &Signature) -> Result<(), DkimProblem> {
-    key.accepts(signature.algorithm)?;
-    if key.is_strict() && !signature.same_domain { Err(DkimProblem::IdentityNotStrict) } else { Ok(()) }
+impl Signer {
+    fn may_use(self, key: &Key) -> Result<(), DkimProblem> {
+        key.accepts(self.algorithm)?;
+        if key.is_strict() && !self.same_domain { Err(DkimProblem::IdentityNotStrict) } else { Ok(()) }
+    }
+}
+
+impl Signature {
+    pub(crate) fn signer(&self) -> Signer {
+        Signer { algorithm: self.algorithm, same_domain: self.same_domain }
+    }
 }
 
 /// Why an answer holds no record at all.
@@ -310,12 +318,13 @@ fn judge(
 ) -> Judgement {
     let mut leaves_out = false;
     let octets = std::mem::take(&mut maths.octets);
-    let verdict = verify_with_keys(answer, signature, octets.get(signature.octets.clone()).unwrap_or_default(), || {
-        check_body(signature, &body)?;
-        let (hash, left_out) = maths.header_hash(signature, headers).ok_or(DkimProblem::SignatureMismatch)?;
-        leaves_out = left_out;
-        Ok(hash)
-    });
+    let verdict =
+        verify_with_keys(answer, signature.signer(), octets.get(signature.octets.clone()).unwrap_or_default(), || {
+            check_body(signature, &body)?;
+            let (hash, left_out) = maths.header_hash(signature, headers).ok_or(DkimProblem::SignatureMismatch)?;
+            leaves_out = left_out;
+            Ok(hash)
+        });
     maths.octets = octets;
     let testing = verdict.key.is_some_and(Key::is_testing);
     let problem = verdict.verified.err().or_else(|| policy_problem(signature, &body, leaves_out, options, now));
@@ -343,8 +352,7 @@ fn policy_problem(
     options: &DkimOptions,
     now: Timestamp,
 ) -> Option<DkimProblem> {
-    let expired = |at: u64| at.saturating_add(options.clock_skew_seconds) < now.seconds();
-    if signature.expires_at.is_some_and(expired) {
+    if has_expired(signature, options, now) {
         return Some(DkimProblem::Expired);
     }
     if leaves_out {
@@ -352,6 +360,10 @@ fn policy_problem(
     }
     let uncovered = body.covered_bytes < body.total_bytes;
     (uncovered && !options.honour_length).then_some(DkimProblem::LengthUncovered)
+}
+
+pub(crate) fn has_expired(signature: &Signature, options: &DkimOptions, now: Timestamp) -> bool {
+    signature.expires_at.is_some_and(|at| at.saturating_add(options.clock_skew_seconds) < now.seconds())
 }
 
 /// How far a signer is from the author, without asking anybody: 0 is the same domain.
@@ -412,7 +424,7 @@ impl SignatureOutcome {
 }
 
 /// A part of the value of a field whose tag list was read, and which therefore is UTF-8.
-fn text<'a>(field: &Field<'a>, place: &Range<usize>) -> &'a str {
+pub(crate) fn text<'a>(field: &Field<'a>, place: &Range<usize>) -> &'a str {
     field.value.get(place.clone()).and_then(|octets| std::str::from_utf8(octets).ok()).unwrap_or_default()
 }
 

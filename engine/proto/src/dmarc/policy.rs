@@ -272,8 +272,10 @@ impl<'a> Judge<'a> {
         {
             return Some(Ok(true));
         }
-        Some(match answers.ask(&Question::new(*self.author, RecordType::A))?.outcome() {
-            Outcome::NxDomain => Ok(false),
+        let answer = answers.ask(&Question::new(*self.author, RecordType::A))?;
+        Some(match answer.outcome() {
+            // An alias exists, wherever it points; what then does not exist is its target (RFC 2308 section 2.1).
+            Outcome::NxDomain => Ok(answer.denied_name().is_some()),
             Outcome::Records(_) | Outcome::NoData => Ok(true),
             Outcome::Failed(failure) => Err(*failure),
         })

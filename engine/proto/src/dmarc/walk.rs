@@ -87,7 +87,7 @@ impl Walk {
 /// The names of a walk: the start, then its parents, of at most 7 labels.
 fn steps(start: &Name) -> impl Iterator<Item = Name> + use<> {
     let start = *start;
-    let above = (start.label_count() - 1).min(DMARC_WALK_QUERIES_MAX - 1);
+    let above = start.label_count().saturating_sub(1).min(DMARC_WALK_QUERIES_MAX - 1);
     std::iter::once(start).chain((1..=above).rev().map(move |labels| start.suffix(labels)))
 }
 

@@ -208,6 +208,6 @@ impl Answer {
             Outcome::Records(RecordSet::Txt(it)) => it.iter().map(|txt| size_of::<Txt>() + 3 * txt.0.len()).sum(),
             Outcome::NoData | Outcome::NxDomain | Outcome::Failed(_) => 0,
         };
-        size_of::<Inner>() + records
+        size_of::<Inner>() + records + self.0.denied.as_ref().map_or(0, |name| size_of_val(&**name))
     }
 }

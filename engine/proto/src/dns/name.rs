@@ -38,6 +38,8 @@ pub enum NameError {
 impl Name {
     const WIRE_BYTES_MAX: usize = 255;
     const LABEL_BYTES_MAX: usize = 63;
+    /// The root, to which labels are then added.
+    pub(super) const ROOT: Self = Self { len: 1, wire: [0; Self::WIRE_BYTES_MAX] };
 
     /// Reads dotted text; one final dot is fine. Only a dot separates labels: every other octet, a backslash or NUL
     /// included, is part of its label.
@@ -50,7 +52,7 @@ impl Name {
         if text.is_empty() {
             return Err(NameError::Empty);
         }
-        let mut name = Self::root();
+        let mut name = Self::ROOT;
         for label in text.split(|&octet| octet == b'.') {
             name.push(label)?;
         }
@@ -82,7 +84,7 @@ impl Name {
     /// # Errors
     /// [`NameError`] when the octets are no single whole name.
     pub fn from_wire(mut wire: &[u8]) -> Result<Self, NameError> {
-        let mut name = Self::root();
+        let mut name = Self::ROOT;
         loop {
             let (&len, rest) = wire.split_first().ok_or(NameError::Empty)?;
             if len == 0 {
@@ -98,7 +100,7 @@ impl Name {
     /// RFC 3596 section 2.5).
     #[must_use]
     pub fn reverse(address: IpAddr) -> Self {
-        let mut name = Self::root();
+        let mut name = Self::ROOT;
         // At most 34 labels of one to eight octets: always within the limits.
         let mut add = |label: &[u8]| name.push(label).unwrap_or_default();
         match address {
@@ -125,7 +127,7 @@ impl Name {
     /// # Errors
     /// [`NameError`] when a label or the name breaks the limits of RFC 1035.
     pub fn from_labels<'l>(labels: impl IntoIterator<Item = &'l [u8]>) -> Result<Self, NameError> {
-        let mut name = Self::root();
+        let mut name = Self::ROOT;
         for label in labels {
             name.push(label)?;
         }
@@ -137,7 +139,7 @@ impl Name {
     /// # Errors
     /// [`NameError`] when the result would be too long or a label is empty.
     pub fn prepend(&self, labels: impl AsRef<[u8]>) -> Result<Self, NameError> {
-        let mut name = Self::root();
+        let mut name = Self::ROOT;
         for label in labels.as_ref().split(|&octet| octet == b'.').chain(self.labels()) {
             name.push(label)?;
         }
@@ -192,13 +194,8 @@ impl Name {
         mine >= theirs && self.suffix(theirs).wire() == other.wire()
     }
 
-    /// The root name, to which labels are then added.
-    fn root() -> Self {
-        Self { len: 1, wire: [0; Self::WIRE_BYTES_MAX] }
-    }
-
     fn copied(wire: &[u8]) -> Self {
-        let mut name = Self::root();
+        let mut name = Self::ROOT;
         if let Some(room) = name.wire.get_mut(..wire.len()) {
             room.copy_from_slice(wire);
             name.len = u8::try_from(wire.len()).unwrap_or(1);

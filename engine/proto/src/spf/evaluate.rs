@@ -187,6 +187,10 @@ impl<'e, 'a> Evaluation<'e, 'a> {
             return Ok(Err(SpfProblem::NotADomain));
         }
         let answer = self.ask(domain, RecordType::Txt)?;
+        if self.lookup_count > 0 && is_void(&answer) {
+            // The look-up of an include or redirect; no limit is needed where the evaluation ends.
+            self.void_lookup_count = self.void_lookup_count.saturating_add(1);
+        }
         let problem = match answer.outcome() {
             Outcome::NxDomain => SpfProblem::NoSuchDomain,
             Outcome::NoData => SpfProblem::NoRecord,
@@ -323,7 +327,7 @@ impl<'e, 'a> Evaluation<'e, 'a> {
             domain,
             validated_name,
             helo: &self.sender.helo,
-            receiver: self.check.receiver,
+            receiver: if self.check.receiver.is_empty() { "unknown" } else { self.check.receiver },
             now_seconds: self.check.now_seconds,
         }
     }
@@ -466,7 +470,7 @@ impl<'e, 'a> Evaluation<'e, 'a> {
     }
 
     fn charge_void(&mut self, answer: &Answer) -> Result<(), Halt> {
-        if matches!(answer.outcome(), Outcome::NoData | Outcome::NxDomain) {
+        if is_void(answer) {
             let limit = self.options.void_lookups_max;
             if self.void_lookup_count >= limit {
                 return Err(permerror(SpfProblem::TooManyVoidLookups { limit }));
@@ -475,6 +479,11 @@ impl<'e, 'a> Evaluation<'e, 'a> {
         }
         Ok(())
     }
+}
+
+/// Section 4.6.4: an answer without records, or no such name.
+fn is_void(answer: &Answer) -> bool {
+    matches!(answer.outcome(), Outcome::NoData | Outcome::NxDomain)
 }
 
 fn permerror(problem: SpfProblem) -> Halt {

@@ -559,3 +559,72 @@ impl Write for Scratch {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Expands for the sender that RFC 7208 section 7.4 uses in its examples.
+    fn expand(text: &str, ip: &str) -> Result<String, MacroError> {
+        let domain = Name::parse("email.example.com").unwrap();
+        let variables = Variables {
+            ip: ip.parse().unwrap(),
+            local_part: "strong-bad",
+            sender_domain: "email.example.com",
+            domain: &domain,
+            validated_name: None,
+            helo: "mx b",
+            receiver: "",
+            now_seconds: 1,
+        };
+        let text = MacroString::parse(text.as_bytes(), Usage::DomainSpec)?;
+        Ok(String::from_utf8(text.expand_domain(&variables).as_bytes().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn examples_of_rfc_7208_section_7_4() {
+        let cases = [
+            ("%{s}", "strong-bad@email.example.com"),
+            ("%{d2}", "example.com"),
+            ("%{dr}", "com.example.email"),
+            ("%{d2r}", "example.email"),
+            ("%{lr-}", "bad.strong"),
+            ("%{l1r-}", "strong"),
+            ("%{ir}.%{v}._spf.%{d2}", "3.2.0.192.in-addr._spf.example.com"),
+            ("%{lr-}.lp._spf.%{d2}", "bad.strong.lp._spf.example.com"),
+            ("%{H}%_%%%-", "mx%20b %%20"),
+            ("%{p}", "unknown"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(expand(text, "192.0.2.3").as_deref(), Ok(expected), "{text}");
+        }
+        let nibbles = "1.0.b.c.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6";
+        assert_eq!(expand("%{ir}.%{v}", "2001:db8::cb01").as_deref(), Ok(nibbles));
+    }
+
+    #[test]
+    fn what_breaks_the_grammar_is_named() {
+        let cases = [
+            ("", MacroError::Empty),
+            ("a b.com", MacroError::BadOctet),
+            ("a%.com", MacroError::StrayPercent),
+            ("%", MacroError::StrayPercent),
+            ("%{", MacroError::Malformed),
+            ("%{d", MacroError::Malformed),
+            ("%{d:}", MacroError::Malformed),
+            ("%{d-1}", MacroError::Malformed),
+            ("%{x}", MacroError::UnknownLetter),
+            ("%{c}", MacroError::ExplanationLetter),
+            ("%{d0}", MacroError::BadPartCount),
+            ("%{d4294967296}", MacroError::BadPartCount),
+            ("%{d}.", MacroError::BadEnd),
+            ("com", MacroError::BadEnd),
+            ("a.123", MacroError::BadEnd),
+            ("a.-x", MacroError::BadEnd),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(expand(text, "::1"), Err(expected), "{text}");
+        }
+        assert!(expand("%{d4294967294}", "::1").is_ok());
+    }
+}

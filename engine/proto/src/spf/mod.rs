@@ -126,7 +126,7 @@ pub struct Check<'a> {
     pub helo: &'a str,
     /// MAIL FROM without angle brackets, empty for the null reverse-path.
     pub mail_from: &'a str,
-    /// Name of the receiving host, for `%{r}`.
+    /// Name of the receiving host, for `%{r}`; `unknown` stands for an empty one.
     pub receiver: &'a str,
     /// Seconds since the epoch, for `%{t}`.
     pub now_seconds: u64,

@@ -445,3 +445,64 @@ fn split_network(arguments: &str, prefix_max: u8) -> Result<(&str, u8), SyntaxFa
         None => Ok((network, prefix_max)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(terms: &str) -> SyntaxFault {
+        Record::parse(format!("v=spf1 {terms}").as_bytes()).unwrap_err().fault
+    }
+
+    #[test]
+    fn what_breaks_the_grammar_is_named() {
+        let cases = [
+            ("a:x.example\t-all", SyntaxFault::BadOctet),
+            ("foo:bar", SyntaxFault::UnknownMechanism),
+            ("+-all", SyntaxFault::UnknownMechanism),
+            ("-exp=x.example", SyntaxFault::UnknownMechanism),
+            ("include", SyntaxFault::NoArgument),
+            ("ip4:", SyntaxFault::NoArgument),
+            ("mx:/24", SyntaxFault::NoArgument),
+            ("all:x", SyntaxFault::UnexpectedArgument),
+            ("ptr/24", SyntaxFault::UnexpectedArgument),
+            ("a/24/24", SyntaxFault::UnexpectedArgument),
+            ("include:x.example/24", SyntaxFault::BadDomain(MacroError::BadEnd)),
+            ("ip4:1.2.3", SyntaxFault::BadAddress),
+            ("ip4:1.2.3.04", SyntaxFault::BadAddress),
+            ("ip6:::1::", SyntaxFault::BadAddress),
+            ("ip4:1.2.3.4/33", SyntaxFault::BadPrefix),
+            ("ip4:1.2.3.4/08", SyntaxFault::BadPrefix),
+            ("ip4:1.2.3.4/", SyntaxFault::BadPrefix),
+            ("ip6:::/129", SyntaxFault::BadPrefix),
+            ("a//129", SyntaxFault::BadPrefix),
+            ("redirect=a.b redirect=a.b", SyntaxFault::RepeatedModifier),
+            ("x=%", SyntaxFault::BadDomain(MacroError::StrayPercent)),
+        ];
+        for (terms, expected) in cases {
+            assert_eq!(fault(terms), expected, "{terms}");
+            // Nothing that stands before hides it (section 4.6).
+            assert_eq!(fault(&format!("+all {terms}")), expected, "{terms}");
+        }
+        for good in ["a/0//0", "ip4:0.0.0.0/0", "ip6:::/0", "ip4:1.2.3.4/32", "ip6:::/128", "x=", "A MX PTR", ""] {
+            assert!(Record::parse(format!("v=spf1 {good}").as_bytes()).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn terms_that_no_evaluation_reaches_are_not_kept() {
+        let kept = |text: &str| Record::parse(text.as_bytes()).unwrap().terms.len();
+        assert_eq!(kept("v=spf1 ip4:1.2.3.4 -all a mx"), 2);
+        assert_eq!(kept(&format!("v=spf1{}", " a".repeat(11))), 11);
+        assert_eq!(kept(&format!("v=spf1{}", " a:x.example ip4:1.2.3.4".repeat(500))), 21);
+    }
+
+    #[test]
+    fn the_version_is_a_whole_token() {
+        for (text, expected) in
+            [("v=spf1", true), ("V=SPF1 -all", true), ("v=spf10", false), ("v=spf1\t-all", false), (" v=spf1", false)]
+        {
+            assert_eq!(is_spf(text.as_bytes()), expected, "{text}");
+        }
+    }
+}

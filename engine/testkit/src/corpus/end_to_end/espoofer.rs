@@ -38,6 +38,11 @@ fn check(case: &Value, verdict: &Verdict, questions: &[String]) -> Result<(), St
     if safe.starts_with("dmarc passes") {
         return if passes { Ok(()) } else { fault("dmarc does not pass") };
     }
+    // Several addresses of one domain have one author domain: DMARC may speak for that, and names no address.
+    if let Some(address) = safe.strip_prefix("do not treat as authored by ") {
+        let address = address.split(' ').next().unwrap_or_default();
+        return if verdict.to_json("x").contains(address) { fault("one address is credited") } else { Ok(()) };
+    }
     if passes {
         return fault("dmarc passes");
     }

@@ -49,7 +49,7 @@ fn compare(verdict: &Verdict, expected: &[u8]) -> Result<(), String> {
         return if passes { Err("dmarc passes for several authors".to_owned()) } else { Ok(()) };
     }
     for wanted in &written.results {
-        let property = |name: &str| wanted.properties.iter().find(|it| it.property.eq_ignore_ascii_case(name));
+        let property = |name: &str| wanted.properties.iter().find(|it| it.name == name);
         let found = match &*wanted.method {
             "spf" => verdict.spf.result.word(),
             "dmarc" => verdict.dmarc.result.word(),

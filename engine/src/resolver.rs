@@ -1,0 +1,1 @@
+//! A resolver over blocking sockets.

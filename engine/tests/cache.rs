@@ -1,0 +1,183 @@
+//! The DNS cache: what is kept under which question, and for how long.
+
+use std::time::Duration;
+
+use mailproof::cache::{BelowDenied, Cache, CacheOptions};
+use mailproof_proto::dns::{Answer, AnswerSource, Failure, Name, Outcome, Question, RecordSet, RecordType, Txt};
+use mailproof_proto::time::Timestamp;
+
+const START: Timestamp = Timestamp::from_seconds(1_795_392_000);
+
+fn q(name: &str, kind: RecordType) -> Question {
+    Question::new(Name::parse(name).unwrap(), kind)
+}
+
+fn txt(name: &str) -> Question {
+    q(name, RecordType::Txt)
+}
+
+fn records(ttl_seconds: u32) -> Answer {
+    Answer::new(Outcome::Records(RecordSet::Txt([Txt(b"it"[..].into())].into())), Some(ttl_seconds))
+}
+
+fn after(seconds: u64) -> Timestamp {
+    START + Duration::from_secs(seconds)
+}
+
+/// Seconds for which an answer put in at the start is given out; its last second is the largest one with a hit.
+#[track_caller]
+fn assert_kept_for(cache: &Cache, question: &Question, start: Timestamp, seconds: u64) {
+    let last = start + Duration::from_millis(seconds * 1000 - 1);
+    assert!(cache.get(question, last).is_some(), "gone too early");
+    assert!(cache.get(question, start + Duration::from_secs(seconds)).is_none(), "kept too long");
+}
+
+#[test]
+fn records_live_as_long_as_their_ttl_up_to_a_day() {
+    let cache = Cache::default();
+    for (ttl, kept) in [(60, 60), (86_400, 86_400), (86_401, 86_400), (i32::MAX as u32, 86_400)] {
+        cache.insert(&txt("a.example"), &records(ttl), START);
+        assert_kept_for(&cache, &txt("a.example"), START, kept);
+    }
+    cache.insert(&txt("zero.example"), &records(0), START);
+    assert!(cache.get(&txt("zero.example"), START).is_none());
+    let floored = Cache::new(CacheOptions { positive_min: Duration::from_secs(9), ..Default::default() });
+    floored.insert(&txt("zero.example"), &records(0), START);
+    assert_kept_for(&floored, &txt("zero.example"), START, 9);
+}
+
+#[test]
+fn the_answer_is_shared_with_what_is_derived_from_it() {
+    let cache = Cache::default();
+    cache.insert(&txt("a.example"), &records(60), START);
+    let (first, second) = (cache.get(&txt("a.example"), START), cache.at(START).answer(&txt("A.EXAMPLE.")));
+    assert!(std::ptr::eq(first.unwrap().dmarc(), second.unwrap().dmarc()));
+}
+
+#[test]
+fn absence_of_data_is_of_one_type_at_one_name() {
+    let cache = Cache::default();
+    cache.insert(&txt("a.example"), &Answer::new(Outcome::NoData, Some(20_000)), START);
+    assert_kept_for(&cache, &txt("a.example"), START, 10_800);
+    assert!(cache.get(&q("a.example", RecordType::A), START).is_none());
+    assert!(cache.get(&txt("_dmarc.a.example"), START).is_none());
+}
+
+#[test]
+fn absence_of_a_name_is_of_every_type() {
+    let cache = Cache::default();
+    cache.insert(&txt("gone.example"), &Answer::new(Outcome::NxDomain, Some(20_000)), START);
+    for kind in RecordType::ALL {
+        assert_kept_for(&cache, &q("gone.example", kind), START, 10_800);
+    }
+    // But records that are known stay known.
+    cache.insert(&q("gone.example", RecordType::A), &records(60), START);
+    let a = cache.get(&q("gone.example", RecordType::A), START).unwrap();
+    assert!(matches!(a.outcome(), Outcome::Records(_)));
+}
+
+#[test]
+fn absence_without_soa_is_not_kept() {
+    let cache = Cache::default();
+    for outcome in [Outcome::NoData, Outcome::NxDomain] {
+        cache.insert(&txt("a.example"), &Answer::new(outcome, None), START);
+        assert!(cache.get(&txt("a.example"), START).is_none());
+    }
+}
+
+#[test]
+fn absence_at_the_end_of_an_alias_stays_with_the_question() {
+    let cache = Cache::default();
+    let target = Name::parse("_dmarc.victim.example").unwrap();
+    cache.insert(&txt("evil.example"), &Answer::denied_alias(target, Some(60), Some(true)), START);
+    assert_eq!(cache.get(&txt("evil.example"), START).unwrap().outcome(), &Outcome::NxDomain);
+    for other in [q("evil.example", RecordType::A), txt("_dmarc.victim.example"), txt("a.evil.example")] {
+        assert!(cache.get(&other, START).is_none(), "{other}");
+    }
+}
+
+#[test]
+fn names_below_an_absent_one_are_denied_where_that_is_allowed() {
+    let denial = |authentic| Answer::with_authenticity(Outcome::NxDomain, Some(60), authentic);
+    for (below_denied, authentic, denies) in [
+        (BelowDenied::Never, Some(true), false),
+        (BelowDenied::WhenAuthentic, None, false),
+        (BelowDenied::WhenAuthentic, Some(false), false),
+        (BelowDenied::WhenAuthentic, Some(true), true),
+        (BelowDenied::Always, None, true),
+    ] {
+        let cache = Cache::new(CacheOptions { below_denied, ..Default::default() });
+        cache.insert(&txt("x.gone.example"), &denial(authentic), START);
+        for (name, is_below) in [
+            ("a.b.x.gone.example", true),
+            ("_dmarc.x.gone.example", true),
+            ("gone.example", false),
+            ("xx.gone.example", false),
+        ] {
+            assert_eq!(cache.get(&txt(name), START).is_some(), denies && is_below, "{below_denied:?} {name}");
+        }
+        assert!(cache.get(&txt("a.x.gone.example"), after(60)).is_none());
+    }
+}
+
+#[test]
+fn failures_are_kept_from_five_seconds_to_five_minutes() {
+    let cache = Cache::default();
+    let mut now = START;
+    for seconds in [5, 10, 20, 40, 80, 160, 300, 300] {
+        cache.insert(&txt("a.example"), &Answer::failed(Failure::TimedOut), now);
+        // Another lookup of the same moment adds nothing.
+        cache.insert(&txt("a.example"), &Answer::failed(Failure::ServFail), now);
+        assert_kept_for(&cache, &txt("a.example"), now, seconds);
+        now = now + Duration::from_secs(seconds);
+    }
+    assert!(cache.get(&q("a.example", RecordType::A), START).is_none(), "a failure is of one type");
+    cache.insert(&txt("a.example"), &records(60), now);
+    cache.insert(&txt("a.example"), &Answer::failed(Failure::TimedOut), now);
+    assert_kept_for(&cache, &txt("a.example"), now, 60);
+    now = now + Duration::from_secs(60);
+    cache.insert(&txt("a.example"), &Answer::failed(Failure::TimedOut), now);
+    assert_kept_for(&cache, &txt("a.example"), now, 5);
+    // Long after a failure the count starts again.
+    now = now + Duration::from_secs(5 + 300);
+    cache.insert(&txt("a.example"), &Answer::failed(Failure::TimedOut), now);
+    assert_kept_for(&cache, &txt("a.example"), now, 5);
+    for round in 0..2 {
+        let now = after(1_000_000 + 5 * round);
+        cache.insert(&txt("b.example"), &Answer::failed(Failure::Unreachable), now);
+        assert_kept_for(&cache, &txt("b.example"), now, 5);
+    }
+}
+
+#[test]
+fn octets_are_bounded_and_counted() {
+    let cache = Cache::new(CacheOptions { bytes_max: 100_000, ..Default::default() });
+    for index in 0..2_000 {
+        cache.insert(&txt(&format!("a{index}.example")), &records(60), START);
+    }
+    let statistics = cache.statistics();
+    assert!(statistics.bytes <= 100_000 && statistics.bytes > 50_000, "{statistics:?}");
+    assert_eq!(statistics.inserts, 2_000);
+    assert_eq!(statistics.entries + statistics.evictions, 2_000);
+    let huge = Outcome::Records(RecordSet::Txt([Txt(vec![b'x'; 60_000].into())].into()));
+    cache.insert(&txt("huge.example"), &Answer::new(huge, Some(60)), START);
+    assert!(cache.statistics().bytes <= 100_000);
+}
+
+#[test]
+fn reads_are_counted() {
+    let cache = Cache::default();
+    cache.insert(&txt("a.example"), &records(60), START);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                assert!(cache.get(&txt("a.example"), START).is_some());
+                assert!(cache.get(&txt("b.example"), START).is_none());
+            });
+        }
+    });
+    let statistics = cache.statistics();
+    assert_eq!((statistics.hits, statistics.misses, statistics.entries), (3, 3, 1));
+    cache.clear();
+    assert!(cache.get(&txt("a.example"), START).is_none());
+}
