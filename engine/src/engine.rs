@@ -8,7 +8,7 @@ use mailproof_proto::time::Timestamp;
 use mailproof_proto::verdict::{Policy, Verdict};
 use mailproof_proto::verification::{Envelope, Options};
 
-use crate::cache::{Cache, CacheStatistics};
+use crate::cache::{Cache, CacheOptions, CacheStatistics};
 use crate::resolver::{BlockingResolver, ResolverError};
 use crate::session::Session;
 #[cfg(feature = "zone-files")]
@@ -43,7 +43,7 @@ enum Dns {
 pub struct EngineBuilder {
     options: Options,
     dns: Option<Dns>,
-    cache_bytes_max: Option<u64>,
+    cache: CacheOptions,
     fixed_time: Option<Timestamp>,
 }
 
@@ -158,10 +158,10 @@ impl EngineBuilder {
         self
     }
 
-    /// Octets the cache may hold. Default: 64 MiB.
+    /// How much the cache holds, and for how long.
     #[must_use]
-    pub fn cache_bytes_max(mut self, bytes: u64) -> Self {
-        self.cache_bytes_max = Some(bytes);
+    pub fn cache(mut self, options: CacheOptions) -> Self {
+        self.cache = options;
         self
     }
 
@@ -184,7 +184,7 @@ impl EngineBuilder {
             Some(dns) => dns,
             None => Dns::Resolver(BlockingResolver::from_system()?),
         };
-        let cache = self.cache_bytes_max.map_or_else(Cache::default, Cache::new);
+        let cache = Cache::new(self.cache);
         let clock = self.fixed_time.map_or_else(Clock::system, Clock::Fixed);
         Ok(Engine { shared: Arc::new(Shared { options: Arc::new(self.options), dns, cache, clock }) })
     }

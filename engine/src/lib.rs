@@ -1,9 +1,42 @@
 //! Mailproof verifies SPF, DKIM, DMARC and ARC for message streams, with a cached DNS layer.
+//!
+//! ```
+//! use mailproof::{Engine, Envelope, zone::Zone};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let zone = Zone::from_yaml(
+//!     "example.org: [{TXT: v=spf1 ip4:192.0.2.7 -all}]\n_dmarc.example.org: [{TXT: v=DMARC1; p=reject}]",
+//! )?;
+//! let engine = Engine::builder().authserv_id("mx.example.net").zone(zone).build()?;
+//! let envelope = Envelope::new("192.0.2.7".parse()?, "mail.example.org", "ann@example.org");
+//! let verdict = engine.verify(b"From: ann@example.org\r\n\r\nHello.\r\n", envelope);
+//! assert_eq!(verdict.dmarc.result.word(), "pass");
+//! println!("Authentication-Results: {}", verdict.authentication_results);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Without `.zone(..)` the engine asks the resolvers of the system. Everything is decided in the crate
+//! `mailproof-proto`, which does no input or output; this crate feeds it messages, DNS answers and the time.
+//!
+//! | feature | what |
+//! |---|---|
+//! | `zone-files` (default) | DNS from files: YAML and RFC 1035 master files |
+//! | `cross-check` | the same message through the crate mail-auth, for a second opinion |
 #![forbid(unsafe_code)]
 
+pub mod cache;
 #[cfg(feature = "cross-check")]
 pub mod cross_check;
-pub mod cache;
+mod engine;
 pub mod resolver;
+mod session;
 #[cfg(feature = "zone-files")]
 pub mod zone;
+
+pub use mailproof_proto as proto;
+pub use mailproof_proto::verdict::{Action, Verdict};
+pub use mailproof_proto::verification::{Envelope, Options};
+
+pub use self::engine::{Engine, EngineBuilder};
+pub use self::session::Session;

@@ -52,6 +52,8 @@ pub(super) struct Draft {
     /// Records of the type SPF (99). They stand for TXT records where the file says nothing of TXT, a convention of
     /// the SPF test suite.
     pub(super) spf_type: Vec<Txt>,
+    /// The file says that there is no TXT record, so records of the type SPF stand for none.
+    pub(super) denies_txt: bool,
     pub(super) alias: Option<Alias>,
     /// What every type gets of which the file says nothing.
     pub(super) otherwise: Option<Word>,
@@ -100,7 +102,7 @@ impl Node {
 
 impl Draft {
     pub(super) fn finish(mut self) -> Node {
-        if self.txt.is_empty() {
+        if self.txt.is_empty() && !self.denies_txt {
             self.txt.records = std::mem::take(&mut self.spf_type);
         }
         let standing = if self.is_denial() { Standing::Denied } else { Standing::Listed };

@@ -91,7 +91,7 @@ impl Draft {
     /// `None` for data that can not be read. A host name that no DNS message could carry is left out.
     fn read_data(&mut self, kind: RecordType, data: &Value) -> Option<()> {
         match kind {
-            RecordType::Txt if data.as_str() == Some("NONE") => self.txt.word = Some(Word::NoData),
+            RecordType::Txt if data.as_str() == Some("NONE") => self.denies_txt = true,
             RecordType::Txt => self.txt.records.extend(texts(data)?),
             RecordType::A => {
                 for item in items(data) {

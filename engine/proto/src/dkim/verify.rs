@@ -404,25 +404,6 @@ impl Judgement {
     }
 }
 
-impl SignatureOutcome {
-    fn refused(problem: DkimProblem) -> Self {
-        Self {
-            result: problem.result(),
-            problem: Some(problem),
-            domain: None,
-            selector: None,
-            identity: None,
-            algorithm: None,
-            key_bits: None,
-            b: None,
-            testing: false,
-            signed_at: None,
-            expires_at: None,
-            body_octets: (0, 0),
-        }
-    }
-}
-
 /// A part of the value of a field whose tag list was read, and which therefore is UTF-8.
 pub(crate) fn text<'a>(field: &Field<'a>, place: &Range<usize>) -> &'a str {
     field.value.get(place.clone()).and_then(|octets| std::str::from_utf8(octets).ok()).unwrap_or_default()
