@@ -114,11 +114,10 @@ impl Case {
     pub fn text(&self) -> String {
         let (records, ip, helo, mail_from, message) = match self {
             Self::Spf(case) => (&case.records, case.ip, &case.helo, &case.mail_from, None),
-            Self::Message(case) => {
-                (&case.records, case.ip, &case.helo, &case.mail_from, Some(case.parts.octets()))
-            }
+            Self::Message(case) => (&case.records, case.ip, &case.helo, &case.mail_from, Some(case.parts.octets())),
         };
-        let mut out = format!("envelope: {{ip: {ip}, helo: {}, mail_from: {}}}\nzone:\n", json!(helo), json!(mail_from));
+        let mut out =
+            format!("envelope: {{ip: {ip}, helo: {}, mail_from: {}}}\nzone:\n", json!(helo), json!(mail_from));
         for (name, list) in &records.0 {
             out.push_str(&format!("  {}: {}\n", json!(name), json!(list)));
         }

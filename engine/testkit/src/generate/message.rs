@@ -62,8 +62,8 @@ struct World<'a> {
 impl World<'_> {
     fn author_domain(&mut self) -> String {
         let organisation = self.random.pick(&ORGANISATIONS);
-        let prefix =
-            ["", "mail.", "a.b.", "gone.", "x.y.gone.", "a.b.c.d.e.f.g.h.i."][self.random.weighted(&[48, 16, 12, 10, 6, 8])];
+        let prefix = ["", "mail.", "a.b.", "gone.", "x.y.gone.", "a.b.c.d.e.f.g.h.i."]
+            [self.random.weighted(&[48, 16, 12, 10, 6, 8])];
         format!("{prefix}{organisation}")
     }
 
@@ -152,16 +152,38 @@ impl World<'_> {
         }
         let psd = if labels_left == 1 { 80 } else { 12 };
         if self.random.chance(psd) {
-            tags.push(format!("psd={}", ["y", "n", "u", "x"][self.random.weighted(&[if labels_left == 1 { 90 } else { 25 }, 50, 15, 5])]));
+            tags.push(format!(
+                "psd={}",
+                ["y", "n", "u", "x"][self.random.weighted(&[if labels_left == 1 { 90 } else { 25 }, 50, 15, 5])]
+            ));
         }
         if self.random.chance(12) {
             tags.push(format!("t={}", self.random.pick(&["y", "n", "Y", "z"])));
         }
         if self.random.chance(40) {
-            tags.push((*self.random.pick(&[&"rua=mailto:d@o1.example", &"rua=mailto:a@x.example,mailto:b@y.example!10m", &"rua=bogus", &"rua="])).to_owned());
+            tags.push(
+                (*self.random.pick(&[
+                    &"rua=mailto:d@o1.example",
+                    &"rua=mailto:a@x.example,mailto:b@y.example!10m",
+                    &"rua=bogus",
+                    &"rua=",
+                ]))
+                .to_owned(),
+            );
         }
         if self.random.chance(10) {
-            tags.push((*self.random.pick(&[&"pct=50", &"pct=0", &"fo=1:d", &"ri=3600", &"rf=afrf", &"x-unknown=1", &"ruf=mailto:f@x.example"])).to_owned());
+            tags.push(
+                (*self.random.pick(&[
+                    &"pct=50",
+                    &"pct=0",
+                    &"fo=1:d",
+                    &"ri=3600",
+                    &"rf=afrf",
+                    &"x-unknown=1",
+                    &"ruf=mailto:f@x.example",
+                ]))
+                .to_owned(),
+            );
         }
         if self.random.chance(12) && tags.len() > 1 {
             let at = self.random.below(tags.len());
@@ -172,7 +194,8 @@ impl World<'_> {
             let tag = tags[self.random.below(tags.len())].clone();
             tags.push(tag);
         }
-        let version = ["v=DMARC1", "v=dmarc1", "v = DMARC1", "V=DMARC1", " v=DMARC1", "v=DMARC2"][self.random.weighted(&[92, 2, 2, 1, 1, 2])];
+        let version = ["v=DMARC1", "v=dmarc1", "v = DMARC1", "V=DMARC1", " v=DMARC1", "v=DMARC2"]
+            [self.random.weighted(&[92, 2, 2, 1, 1, 2])];
         let separator = self.random.pick(&["; ", "; ", "; ", ";", " ; ", ";\t"]);
         let mut text = version.to_owned();
         for tag in tags {
@@ -192,7 +215,16 @@ impl World<'_> {
         let mut fields = vec![self.from_field()];
         let others: [&[&str]; 9] = [
             &["To: u@v.example\r\n", "To: U <u@v.example>,\r\n\tw@v.example\r\n", "to:u@v.example\r\n"],
-            &["Subject: hello\r\n", "Subject:\r\n", "Subject: a  b\t c \r\n", "SUBJECT: two\r\n lines\r\n", "Subject: =?utf-8?q?caf=C3=A9?=\r\n", "Subject : odd\r\n", "Subject: caf\u{e9}\r\n", "Subject: \r\n \t\r\n x\r\n"],
+            &[
+                "Subject: hello\r\n",
+                "Subject:\r\n",
+                "Subject: a  b\t c \r\n",
+                "SUBJECT: two\r\n lines\r\n",
+                "Subject: =?utf-8?q?caf=C3=A9?=\r\n",
+                "Subject : odd\r\n",
+                "Subject: caf\u{e9}\r\n",
+                "Subject: \r\n \t\r\n x\r\n",
+            ],
             &["Date: Mon, 23 Nov 2026 00:00:00 +0000\r\n", "Date:Mon, 23 Nov 2026 00:00:00 +0000 (UTC)\r\n"],
             &["Message-ID: <1@o1.example>\r\n", "Message-Id:\r\n <2.3@o1.example>\r\n"],
             &["MIME-Version: 1.0\r\n"],
@@ -325,7 +357,12 @@ impl World<'_> {
         let mut names = vec!["From".to_owned()];
         for field in &self.parts.fields {
             let name = String::from_utf8_lossy(field_name(field)).into_owned();
-            let percent = if matches!(&*name.to_ascii_lowercase(), "to" | "subject" | "date" | "message-id" | "content-type") { 85 } else { 15 };
+            let percent =
+                if matches!(&*name.to_ascii_lowercase(), "to" | "subject" | "date" | "message-id" | "content-type") {
+                    85
+                } else {
+                    15
+                };
             if !name.eq_ignore_ascii_case("from") && !name.starts_with("ARC-") && self.random.chance(percent) {
                 names.push(name);
             }
@@ -536,7 +573,19 @@ fn body(random: &mut Random) -> Vec<u8> {
     match random.weighted(&[36, 18, 16, 6, 10, 8, 3, 3]) {
         0 => {
             for _ in 0..random.between(1, 12) {
-                text.extend(random.pick(&["A line of text.\r\n", "Another  line\t with white space \r\n", "\r\n", " indented\r\n", "caf\u{e9}\r\n", "..dots\r\n", "\t\r\n"]).bytes());
+                text.extend(
+                    random
+                        .pick(&[
+                            "A line of text.\r\n",
+                            "Another  line\t with white space \r\n",
+                            "\r\n",
+                            " indented\r\n",
+                            "caf\u{e9}\r\n",
+                            "..dots\r\n",
+                            "\t\r\n",
+                        ])
+                        .bytes(),
+                );
             }
         }
         1 => {
@@ -667,7 +716,8 @@ impl MessageCase {
                 fields.insert(some, copy);
             }
             22 => {
-                if let Some(field) = fields.iter_mut().find(|field| field_name(field).eq_ignore_ascii_case(b"subject")) {
+                if let Some(field) = fields.iter_mut().find(|field| field_name(field).eq_ignore_ascii_case(b"subject"))
+                {
                     *field = b"Subject: rewritten\r\n".to_vec();
                 }
             }

@@ -62,8 +62,11 @@ impl Layout {
         if self.base64_line == 0 {
             return text;
         }
-        let lines: Vec<&str> =
-            text.as_bytes().chunks(self.base64_line).map(|line| std::str::from_utf8(line).unwrap_or_default()).collect();
+        let lines: Vec<&str> = text
+            .as_bytes()
+            .chunks(self.base64_line)
+            .map(|line| std::str::from_utf8(line).unwrap_or_default())
+            .collect();
         lines.join("\r\n\t")
     }
 }

@@ -167,7 +167,8 @@ impl World<'_> {
             }
         }
         for name in DOMAINS.iter().chain(&HOSTS[..1]) {
-            let is_alias = self.records.0.iter().any(|(it, list)| it == name && list.iter().any(|r| !r["CNAME"].is_null()));
+            let is_alias =
+                self.records.0.iter().any(|(it, list)| it == name && list.iter().any(|r| !r["CNAME"].is_null()));
             if is_alias || self.random.chance(60) {
                 continue;
             }
@@ -215,7 +216,8 @@ impl World<'_> {
             };
             if self.random.chance(50) {
                 let address = self.ip.to_canonical().to_string();
-                self.records.add(&host, json!({ if self.ip.to_canonical().is_ipv4() { "A" } else { "AAAA" }: address }));
+                self.records
+                    .add(&host, json!({ if self.ip.to_canonical().is_ipv4() { "A" } else { "AAAA" }: address }));
             }
             self.records.add(&name, json!({ "PTR": host }));
         }
@@ -276,7 +278,8 @@ impl World<'_> {
             if self.domains.contains(domain) || self.random.chance(if index == 0 { 4 } else { 30 }) {
                 continue;
             }
-            let alias = self.records.0.iter().any(|(it, list)| it == domain && list.iter().any(|r| !r["CNAME"].is_null()));
+            let alias =
+                self.records.0.iter().any(|(it, list)| it == domain && list.iter().any(|r| !r["CNAME"].is_null()));
             if alias {
                 continue;
             }
@@ -429,8 +432,8 @@ impl World<'_> {
     }
 
     fn macro_term(&mut self) -> String {
-        let letter =
-            ["l", "s", "o", "d", "i", "v", "h", "p", "L", "S", "H"][self.random.weighted(&[20, 14, 14, 14, 20, 6, 8, 3, 3, 3, 1])];
+        let letter = ["l", "s", "o", "d", "i", "v", "h", "p", "L", "S", "H"]
+            [self.random.weighted(&[20, 14, 14, 14, 20, 6, 8, 3, 3, 3, 1])];
         let digits = ["", "1", "2", "3", "12", "127"][self.random.weighted(&[60, 14, 12, 8, 4, 2])];
         let reverse = if self.random.chance(30) { "r" } else { "" };
         let delimiters = ["", "-", "+", ".-", "_", "=/", "+,-"][self.random.weighted(&[70, 12, 6, 4, 4, 2, 2])];
