@@ -90,6 +90,15 @@ impl Comparison {
         self.ours.result == self.theirs.result
     }
 
+    /// The results with their first words of reason: what a triage groups by.
+    pub fn kind(&self) -> String {
+        let word = |view: &View| {
+            let reason = view.why.split([':', '(', '\'']).next().unwrap_or_default().trim();
+            format!("{} [{reason}]", view.result)
+        };
+        format!("{} / {}", word(&self.ours), word(&self.theirs))
+    }
+
     fn new(subject: Subject, ours: View, theirs: View) -> Self {
         Self { subject, index: 0, ours, theirs }
     }
@@ -129,7 +138,7 @@ impl Case {
 }
 
 /// Our SPF outcome.
-pub fn our_spf(case: &SpfCase, options: &SpfOptions) -> SpfOutcome {
+pub(super) fn our_spf(case: &SpfCase, options: &SpfOptions) -> SpfOutcome {
     let check = Check {
         ip: case.ip,
         helo: &case.helo,
@@ -142,7 +151,7 @@ pub fn our_spf(case: &SpfCase, options: &SpfOptions) -> SpfOutcome {
 }
 
 /// Our verdict.
-pub fn our_verdict(case: &MessageCase, zone: &Zone, dkim: DkimOptions) -> Result<Verdict, String> {
+pub(super) fn our_verdict(case: &MessageCase, zone: &Zone, dkim: DkimOptions) -> Result<Verdict, String> {
     let case = verify::Case {
         options: Options { authserv_id: RECEIVER.to_owned(), dkim, ..Options::default() },
         envelope: Envelope::new(case.ip, &*case.helo, &*case.mail_from),
@@ -153,7 +162,7 @@ pub fn our_verdict(case: &MessageCase, zone: &Zone, dkim: DkimOptions) -> Result
 }
 
 /// Every comparison that the oracle allows for the case.
-pub fn compare(oracle: Oracle, case: &Case, oracles: &mut Oracles) -> Result<Vec<Comparison>, String> {
+pub(super) fn compare(oracle: Oracle, case: &Case, oracles: &mut Oracles) -> Result<Vec<Comparison>, String> {
     match (oracle, case) {
         (Oracle::MailAuth, Case::Spf(case)) => {
             let zone = case.records.to_zone();

@@ -38,8 +38,8 @@ pub struct Options {
 pub struct Report {
     tallies: Vec<Tally>,
     notes: Vec<String>,
-    /// Minimal reproductions of disagreements that no class explains.
-    pub unexplained: Vec<String>,
+    /// Disagreements that no class explains by their kind: how many, and the smallest case found for the first.
+    pub unexplained: BTreeMap<String, (u64, String)>,
     /// Number of disagreements that no class explains, shown or not.
     pub unexplained_count: u64,
 }
@@ -53,8 +53,8 @@ struct Tally {
     seconds: f64,
 }
 
-/// Unexplained disagreements that are shrunk and shown; the rest is only counted.
-const SHOWN_MAX: usize = 20;
+/// Kinds of unexplained disagreements of which one is shrunk and shown; the rest is only counted.
+const SHOWN_MAX: usize = 40;
 /// Attempts at making one case smaller.
 const SHRINK_ATTEMPTS_MAX: usize = 1500;
 
@@ -136,11 +136,7 @@ impl Report {
                 let class = class_of(oracle, &case, &comparison, oracles);
                 *tally.disagreements.entry(class.map_or(UNEXPLAINED, |class| class.name)).or_default() += 1;
                 if class.is_none() {
-                    self.unexplained_count += 1;
-                    if self.unexplained.len() < SHOWN_MAX {
-                        let text = reproduction(oracle, index, &case, &comparison, oracles);
-                        self.unexplained.push(text);
-                    }
+                    self.note_unexplained(oracle, index, &case, &comparison, oracles);
                 }
             }
         }
@@ -149,12 +145,30 @@ impl Report {
         Ok(())
     }
 
+    fn note_unexplained(
+        &mut self,
+        oracle: Oracle,
+        index: u64,
+        case: &Case,
+        comparison: &Comparison,
+        oracles: &mut Oracles,
+    ) {
+        self.unexplained_count += 1;
+        let kind = format!("{oracle} {}: {}", comparison.subject, comparison.kind());
+        let shown = self.unexplained.len();
+        let (count, text) = self.unexplained.entry(kind).or_default();
+        *count += 1;
+        if *count == 1 && shown < SHOWN_MAX {
+            *text = reproduction(oracle, index, case, comparison, oracles);
+        }
+    }
+
     /// Everything as text; the last line holds the sums.
     #[must_use]
     pub fn text(&self) -> String {
         let mut out = String::new();
-        for reproduction in &self.unexplained {
-            let _ = writeln!(out, "{reproduction}");
+        for (kind, (count, reproduction)) in &self.unexplained {
+            let _ = writeln!(out, "-- {count} times {kind}\n{reproduction}");
         }
         let (mut compared, mut explained) = (0, 0);
         for tally in &self.tallies {
@@ -223,11 +237,5 @@ fn reproduction(oracle: Oracle, index: u64, case: &Case, comparison: &Comparison
         break;
     }
     let (case, comparison) = best;
-    format!(
-        "-- {oracle}, case {index}: {}\nours:   {}\ntheirs: {}\n{}",
-        comparison.subject,
-        comparison.ours,
-        comparison.theirs,
-        case.text()
-    )
+    format!("case {index}\nours:   {}\ntheirs: {}\n{}", comparison.ours, comparison.theirs, case.text())
 }

@@ -130,9 +130,17 @@ impl World<'_> {
             }
         }
         if self.random.chance(10) {
-            records.push(json!({ if self.ip.is_ipv4() { "A" } else { "AAAA" }: self.ip.to_canonical().to_string() }));
+            records.push(self.client_record());
         }
         records
+    }
+
+    /// The record that says that a host has the client's address.
+    fn client_record(&self) -> Value {
+        match self.ip.to_canonical() {
+            IpAddr::V4(ip) => json!({ "A": ip.to_string() }),
+            IpAddr::V6(ip) => json!({ "AAAA": ip.to_string() }),
+        }
     }
 
     /// What a name holds instead of records, now and then.
