@@ -1,6 +1,7 @@
 //! One case through our engine and through an oracle.
 
 use std::fmt;
+use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,7 +17,7 @@ use serde_json::json;
 use super::python::Python;
 use crate::drive::{Order, drive};
 use crate::generate::sign::field_name;
-use crate::generate::{MessageCase, NOW_SECONDS, SpfCase};
+use crate::generate::{MessageCase, NOW_SECONDS, Records, SpfCase};
 use crate::verify;
 
 /// Who else was asked.
@@ -43,9 +44,20 @@ pub enum Subject {
     Dmarc,
 }
 
-/// A case of either kind.
-#[derive(Clone, Debug)]
-pub enum Case {
+/// A case, and the choices with which our side judges it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Case {
+    /// What is judged.
+    pub input: Input,
+    /// Our SPF choices.
+    pub spf: SpfOptions,
+    /// Our DKIM choices.
+    pub dkim: DkimOptions,
+}
+
+/// What is judged.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Input {
     /// An SPF evaluation.
     Spf(SpfCase),
     /// A message.
@@ -111,99 +123,126 @@ impl View {
 }
 
 impl Case {
+    /// A case with the choices that are ours by default.
+    pub fn new(input: Input) -> Self {
+        Self { input, spf: SpfOptions::default(), dkim: DkimOptions::default() }
+    }
+
+    /// The DNS.
+    pub fn records(&self) -> &Records {
+        match &self.input {
+            Input::Spf(case) => &case.records,
+            Input::Message(case) => &case.records,
+        }
+    }
+
+    /// The same with another DNS.
+    pub fn with_records(&self, records: Records) -> Self {
+        let mut case = self.clone();
+        match &mut case.input {
+            Input::Spf(case) => case.records = records,
+            Input::Message(case) => case.records = records,
+        }
+        case
+    }
+
     /// Smaller cases.
     pub fn smaller(&self) -> Vec<Self> {
-        match self {
-            Self::Spf(case) => case.smaller().into_iter().map(Self::Spf).collect(),
-            Self::Message(case) => case.smaller().into_iter().map(Self::Message).collect(),
-        }
+        let inputs: Vec<Input> = match &self.input {
+            Input::Spf(case) => case.smaller().into_iter().map(Input::Spf).collect(),
+            Input::Message(case) => case.smaller().into_iter().map(Input::Message).collect(),
+        };
+        inputs.into_iter().map(|input| Self { input, ..self.clone() }).collect()
     }
 
     /// The case as text, in the form of a scenario.
     pub fn text(&self) -> String {
-        let (records, ip, helo, mail_from, message) = match self {
-            Self::Spf(case) => (&case.records, case.ip, &case.helo, &case.mail_from, None),
-            Self::Message(case) => (&case.records, case.ip, &case.helo, &case.mail_from, Some(case.parts.octets())),
+        let (ip, helo, mail_from, message) = match &self.input {
+            Input::Spf(case) => (case.ip, &case.helo, &case.mail_from, None),
+            Input::Message(case) => (case.ip, &case.helo, &case.mail_from, Some(case.parts.octets())),
         };
-        let mut out =
-            format!("envelope: {{ip: {ip}, helo: {}, mail_from: {}}}\nzone:\n", json!(helo), json!(mail_from));
-        for (name, list) in &records.0 {
-            out.push_str(&format!("  {}: {}\n", json!(name), json!(list)));
+        let (helo, mail_from) = (json!(helo), json!(mail_from));
+        let mut out = format!("envelope: {{ip: \"{ip}\", helo: {helo}, mail_from: {mail_from}}}\nzone:\n");
+        for (name, list) in &self.records().0 {
+            let _ = writeln!(out, "  {}: {}", json!(name), json!(list));
         }
         if let Some(message) = message {
-            out.push_str(&format!("message_octets: \"{}\"\n", message.escape_ascii()));
+            let _ = writeln!(out, "message_octets: \"{}\"", message.escape_ascii());
         }
         out
     }
 }
 
-/// Our SPF outcome.
-pub(super) fn our_spf(case: &SpfCase, options: &SpfOptions) -> SpfOutcome {
+fn our_spf(input: &SpfCase, zone: &Zone, options: &SpfOptions) -> SpfOutcome {
     let check = Check {
-        ip: case.ip,
-        helo: &case.helo,
-        mail_from: &case.mail_from,
+        ip: input.ip,
+        helo: &input.helo,
+        mail_from: &input.mail_from,
         receiver: RECEIVER,
         now_seconds: NOW_SECONDS,
     };
-    let zone = case.records.to_zone();
-    drive(&zone, Order::AtHand, |answers| spf::check_mail_from(&check, options, answers)).0
+    drive(zone, Order::AtHand, |answers| spf::check_mail_from(&check, options, answers)).0
 }
 
-/// Our verdict.
-pub(super) fn our_verdict(case: &MessageCase, zone: &Zone, dkim: DkimOptions) -> Result<Verdict, String> {
-    let case = verify::Case {
-        options: Options { authserv_id: RECEIVER.to_owned(), dkim, ..Options::default() },
-        envelope: Envelope::new(case.ip, &*case.helo, &*case.mail_from),
-        message: case.parts.octets(),
+fn our_verdict(input: &MessageCase, zone: &Zone, case: &Case) -> Result<Verdict, String> {
+    let options = Options {
+        authserv_id: RECEIVER.to_owned(),
+        spf: case.spf.clone(),
+        dkim: case.dkim.clone(),
+        ..Options::default()
+    };
+    let whole = verify::Case {
+        options,
+        envelope: Envelope::new(input.ip, &*input.helo, &*input.mail_from),
+        message: input.parts.octets(),
         now: Timestamp::from_seconds(NOW_SECONDS),
     };
-    Ok(case.verify(zone, Order::AtHand, usize::MAX)?.0)
+    Ok(whole.verify(zone, Order::AtHand, usize::MAX)?.0)
 }
 
 /// Every comparison that the oracle allows for the case.
 pub(super) fn compare(oracle: Oracle, case: &Case, oracles: &mut Oracles) -> Result<Vec<Comparison>, String> {
-    match (oracle, case) {
-        (Oracle::MailAuth, Case::Spf(case)) => {
-            let zone = case.records.to_zone();
+    match (oracle, &case.input) {
+        (Oracle::MailAuth, Input::Spf(input)) => {
+            let zone = input.records.to_zone();
             let received = Received {
                 message: b"From: a@author.example\r\n\r\n",
-                ip: Some(case.ip),
-                helo: &case.helo,
-                mail_from: &case.mail_from,
+                ip: Some(input.ip),
+                helo: &input.helo,
+                mail_from: &input.mail_from,
                 receiver: RECEIVER,
             };
-            let ours = spf_view(&our_spf(case, &SpfOptions::default()));
             let theirs = match oracles.mail_auth.verify(&received, |question| Some(zone.lookup(question))) {
                 Ok(opinion) => View::new(opinion.spf.map_or("none", |it| it.word()), ""),
                 Err(error) => View::new("crash", error.to_string()),
             };
-            Ok(vec![Comparison::new(Subject::Spf, ours, theirs)])
+            Ok(vec![Comparison::new(Subject::Spf, spf_view(&our_spf(input, &zone, &case.spf)), theirs)])
         }
-        (Oracle::MailAuth, Case::Message(case)) => compare_message(case, oracles),
-        (Oracle::Pyspf, Case::Spf(case)) => {
-            let ours = spf_view(&our_spf(case, &SpfOptions::default()));
+        (Oracle::MailAuth, Input::Message(input)) => compare_message(input, case, oracles),
+        (Oracle::Pyspf, Input::Spf(input)) => {
+            let zone = input.records.to_zone();
             let python = oracles.python.as_mut().ok_or("no Python oracle")?;
             let request = json!({
-                "ip": case.ip.to_string(), "helo": case.helo, "mail_from": case.mail_from, "receiver": RECEIVER,
+                "ip": input.ip.to_string(), "helo": input.helo, "mail_from": input.mail_from, "receiver": RECEIVER,
             });
-            let theirs = python.judge(&request, &case.records.to_zone())?;
-            Ok(vec![Comparison::new(Subject::Spf, ours, View::new(theirs.result, theirs.why))])
+            let theirs = python.judge(&request, &zone)?;
+            let theirs = View::new(theirs.result, theirs.why);
+            Ok(vec![Comparison::new(Subject::Spf, spf_view(&our_spf(input, &zone, &case.spf)), theirs)])
         }
-        (Oracle::Dkimpy, Case::Message(case)) => compare_signatures(case, oracles),
+        (Oracle::Dkimpy, Input::Message(input)) => compare_signatures(input, case, oracles),
         _ => Ok(Vec::new()),
     }
 }
 
-fn compare_message(case: &MessageCase, oracles: &Oracles) -> Result<Vec<Comparison>, String> {
-    let zone = case.records.to_zone();
-    let verdict = our_verdict(case, &zone, DkimOptions::default())?;
-    let message = case.parts.octets();
+fn compare_message(input: &MessageCase, case: &Case, oracles: &Oracles) -> Result<Vec<Comparison>, String> {
+    let zone = input.records.to_zone();
+    let verdict = our_verdict(input, &zone, case)?;
+    let message = input.parts.octets();
     let received = Received {
         message: &message,
-        ip: Some(case.ip),
-        helo: &case.helo,
-        mail_from: &case.mail_from,
+        ip: Some(input.ip),
+        helo: &input.helo,
+        mail_from: &input.mail_from,
         receiver: RECEIVER,
     };
     let opinion = match oracles.mail_auth.verify(&received, |question| Some(zone.lookup(question))) {
@@ -231,28 +270,29 @@ fn compare_message(case: &MessageCase, oracles: &Oracles) -> Result<Vec<Comparis
 fn pair_signatures(ours: &[SignatureOutcome], opinion: &Opinion) -> Vec<Comparison> {
     let mut readable: Vec<&SignatureOpinion> = opinion.dkim.iter().filter(|it| it.domain.is_some()).collect();
     let mut unreadable: Vec<&SignatureOpinion> = opinion.dkim.iter().filter(|it| it.domain.is_none()).collect();
-    let mut comparisons = Vec::new();
-    for (index, outcome) in ours.iter().enumerate() {
+    let mut pairs: Vec<Option<View>> = Vec::new();
+    for outcome in ours {
+        let domain = outcome.domain.map(|name| name.to_string()).unwrap_or_default();
         let same = |it: &&SignatureOpinion| {
-            let domain = outcome.domain.map(|name| name.to_string()).unwrap_or_default();
             it.domain.as_deref().is_some_and(|theirs| theirs.eq_ignore_ascii_case(&domain))
                 && it.selector.as_deref() == outcome.selector.as_deref()
         };
-        let theirs = match readable.iter().position(same) {
-            Some(at) => signature_opinion(readable.remove(at)),
-            None if unreadable.is_empty() => View::new(NOT_PASS, "not listed"),
-            None => signature_opinion(unreadable.remove(0)),
-        };
+        pairs.push(readable.iter().position(same).map(|at| signature_opinion(readable.remove(at))));
+    }
+    // What is left could be read by one side only.
+    for (outcome, pair) in ours.iter().zip(&mut pairs).filter(|(_, pair)| pair.is_none()) {
+        let from = if outcome.domain.is_none() && !readable.is_empty() { &mut readable } else { &mut unreadable };
+        *pair = (!from.is_empty()).then(|| signature_opinion(from.remove(0)));
+    }
+    let missing = || View::new(NOT_PASS, "not listed");
+    let mut comparisons: Vec<Comparison> = Vec::new();
+    for (index, (outcome, pair)) in ours.iter().zip(pairs).enumerate() {
+        let theirs = pair.unwrap_or_else(missing);
         comparisons.push(Comparison { subject: Subject::Dkim, index, ours: signature_view(outcome), theirs });
     }
     for left in readable {
         let theirs = signature_opinion(left);
-        comparisons.push(Comparison {
-            subject: Subject::Dkim,
-            index: comparisons.len(),
-            ours: View::new(NOT_PASS, "not listed"),
-            theirs,
-        });
+        comparisons.push(Comparison { subject: Subject::Dkim, index: comparisons.len(), ours: missing(), theirs });
     }
     comparisons
 }
@@ -277,15 +317,15 @@ fn spf_view(ours: &SpfOutcome) -> View {
     View::new(ours.result.word(), why)
 }
 
-fn compare_signatures(case: &MessageCase, oracles: &mut Oracles) -> Result<Vec<Comparison>, String> {
-    let zone = case.records.to_zone();
-    let verdict = our_verdict(case, &zone, DkimOptions::default())?;
-    let fields = &case.parts.fields;
+fn compare_signatures(input: &MessageCase, case: &Case, oracles: &mut Oracles) -> Result<Vec<Comparison>, String> {
+    let zone = input.records.to_zone();
+    let verdict = our_verdict(input, &zone, case)?;
+    let fields = &input.parts.fields;
     let signatures = fields.iter().filter(|it| field_name(it).eq_ignore_ascii_case(b"DKIM-Signature")).count();
     if signatures == 0 {
         return Ok(Vec::new());
     }
-    let request = json!({ "message": STANDARD.encode(case.parts.octets()), "signatures": signatures });
+    let request = json!({ "message": STANDARD.encode(input.parts.octets()), "signatures": signatures });
     let python = oracles.python.as_mut().ok_or("no Python oracle")?;
     let theirs = python.judge(&request, &zone)?;
     let words = theirs.result.split(' ');
