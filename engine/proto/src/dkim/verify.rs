@@ -182,6 +182,8 @@ impl Verifier {
 impl HeaderMaths {
     pub(crate) fn restart(&mut self) {
         self.octets.clear();
+        self.octets.shrink_to(HeaderHash::HELD_BYTES_MAX);
+        self.hash.restart();
         self.indexed = false;
     }
 
