@@ -26,7 +26,7 @@ Examples:
 Exit codes (sysexits):
    0  every message was judged; a failed check is an answer, not an error
   64  wrong usage
-  65  a zone file or key that can not be read as one
+  65  a zone file, key or message that can not be read as one
   66  a file that is not there or can not be opened
   69  no DNS resolver, or none that could be reached
   74  reading or writing broke off";
@@ -138,7 +138,7 @@ pub(crate) struct BatchArguments {
     pub(crate) batch: Option<PathBuf>,
     /// Hold the messages in memory, judge them N times and report each pass on standard error; the verdicts of the last
     /// are written
-    #[arg(long, value_name = "N", requires = "batch", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", requires = "batch", conflicts_with = "files", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) passes: Option<u32>,
 }
 

@@ -14,7 +14,7 @@ use mailproof_proto::verification::Envelope;
 use crate::arguments::VerifyArguments;
 use crate::failure::Failure;
 use crate::input::{Batch, BatchMessage, InputError};
-use crate::judge::{self, DnsTally, Judge};
+use crate::judge::{self, Judge};
 use crate::measure::{Cost, CpuMeter, peak_resident_bytes};
 use crate::pipeline::{self, Worker};
 use crate::verify::error_line;
@@ -30,16 +30,15 @@ const SHARE_MESSAGES: usize = 32;
 pub(crate) fn run(arguments: &VerifyArguments, stream: &Path) -> Result<(), Failure> {
     let engine = judge::engine(&arguments.dns, judge::options(&arguments.judge), arguments.judge.now)?;
     let thread_count = arguments.threads.map_or_else(pipeline::threads_default, usize::from);
-    let asks_network = arguments.dns.zone.is_empty();
     let lines = Batch::new(open(stream)?).with_folder(stream.parent().map(Path::to_owned));
-    let dns = match arguments.batch.passes {
-        None => once(&engine, thread_count, asks_network, lines.map(Line::from))?,
+    match arguments.batch.passes {
+        None => once(&engine, thread_count, lines.map(Line::from))?,
         Some(passes) => {
             let lines: Vec<Line> = lines.map(Line::from).collect();
-            Passes { engine: &engine, thread_count, asks_network, lines: &lines }.run(passes)?
+            Passes { engine: &engine, thread_count, lines: &lines }.run(passes)?
         }
-    };
-    dns.failure(&arguments.dns).map_or(Ok(()), Err)
+    }
+    judge::end(&engine)
 }
 
 fn open(stream: &Path) -> Result<Box<dyn BufRead + Send>, Failure> {
@@ -84,28 +83,22 @@ impl Line {
 }
 
 /// Reads, judges and writes as the stream comes.
-fn once(
-    engine: &Engine,
-    thread_count: usize,
-    asks_network: bool,
-    lines: impl Iterator<Item = Line> + Send,
-) -> Result<DnsTally, Failure> {
+fn once(engine: &Engine, thread_count: usize, lines: impl Iterator<Item = Line> + Send) -> Result<(), Failure> {
     let (started, meter) = (Instant::now(), CpuMeter::start());
-    let workers = (0..thread_count).map(|_| Clerk { judge: Judge::new(engine.clone(), asks_network) }).collect();
+    let workers = (0..thread_count).map(|_| Clerk { judge: Judge::new(engine.clone()) }).collect();
     let mut out = BufWriter::new(io::stdout());
-    let (mut cost, mut dns) = (Cost::default(), DnsTally::default());
+    let mut cost = Cost::default();
     pipeline::run(lines, workers, &meter, |written: Written| {
         cost.messages += u64::from(written.is_judged);
         cost.refused += u64::from(!written.is_judged);
         cost.octets += written.octets;
-        dns.merge(written.dns);
         writeln!(out, "{}", written.line).map_err(Failure::Output)
     })?;
     out.flush().map_err(Failure::Output)?;
     cost.elapsed = started.elapsed();
     cost.cpu = meter.total();
     summarize("", &cost);
-    Ok(dns)
+    Ok(())
 }
 
 /// Judges a line of the stream and writes the one that answers it.
@@ -117,7 +110,6 @@ struct Written {
     line: String,
     is_judged: bool,
     octets: u64,
-    dns: DnsTally,
 }
 
 impl Worker<Line> for Clerk {
@@ -131,7 +123,7 @@ impl Worker<Line> for Clerk {
         });
         let is_judged = judged.is_ok();
         let line = judged.unwrap_or_else(|error| error_line(id, &error));
-        Written { line, is_judged, octets, dns: std::mem::take(&mut self.judge.dns) }
+        Written { line, is_judged, octets }
     }
 }
 
@@ -139,7 +131,6 @@ impl Worker<Line> for Clerk {
 struct Passes<'a> {
     engine: &'a Engine,
     thread_count: usize,
-    asks_network: bool,
     lines: &'a [Line],
 }
 
@@ -147,9 +138,8 @@ struct Passes<'a> {
 type Kept = Vec<(usize, Result<Verdict, &'static str>)>;
 
 impl Passes<'_> {
-    fn run(&self, passes: u32) -> Result<DnsTally, Failure> {
+    fn run(&self, passes: u32) -> Result<(), Failure> {
         let (mut whole, mut cpu) = (Cost::default(), None);
-        let mut dns = DnsTally::default();
         let mut kept = Kept::new();
         for pass in 1..=passes {
             let (started, meter) = (Instant::now(), CpuMeter::start());
@@ -164,19 +154,16 @@ impl Passes<'_> {
             whole.octets += cost.octets;
             whole.elapsed += cost.elapsed;
             cpu = cpu.or(Some(std::time::Duration::ZERO)).zip(cost.cpu).map(|(sum, more)| sum + more);
-            for (share, asked) in shares {
-                dns.merge(asked);
-                kept.extend(share);
-            }
+            kept.extend(shares.into_iter().flatten());
         }
         whole.cpu = cpu;
         self.write(kept)?;
         summarize("all passes: ", &whole);
-        Ok(dns)
+        Ok(())
     }
 
     /// One pass: the threads take shares of the messages until none is left.
-    fn pass(&self, meter: &CpuMeter, keep: bool) -> Result<Vec<(Kept, DnsTally)>, Failure> {
+    fn pass(&self, meter: &CpuMeter, keep: bool) -> Result<Vec<Kept>, Failure> {
         let next = AtomicUsize::new(0);
         thread::scope(|scope| {
             let mut threads = Vec::new();
@@ -193,13 +180,13 @@ impl Passes<'_> {
         })
     }
 
-    fn take_shares(&self, next: &AtomicUsize, keep: bool) -> (Kept, DnsTally) {
-        let mut judge = Judge::new(self.engine.clone(), self.asks_network);
+    fn take_shares(&self, next: &AtomicUsize, keep: bool) -> Kept {
+        let mut judge = Judge::new(self.engine.clone());
         let mut kept = Kept::new();
         loop {
             let start = next.fetch_add(SHARE_MESSAGES, Ordering::Relaxed);
             let Some(rest) = self.lines.get(start..).filter(|rest| !rest.is_empty()) else {
-                return (kept, judge.dns);
+                return kept;
             };
             for (at, line) in rest.iter().take(SHARE_MESSAGES).enumerate() {
                 let Ok(message) = &line.message else { continue };

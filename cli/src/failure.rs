@@ -15,7 +15,7 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Usage(String),
     /// A zone file that is there, but is none.
-    #[error("{0}; check the zone file's form (README, \"Zone files\")")]
+    #[error("{0}; a zone file is YAML, `NAME: [{{TYPE: DATA}}]`, or a master file whose name ends in .zone")]
     Zone(ZoneError),
     /// A key file that is there, but holds no key that can sign.
     #[error("{}: {what}; give a PEM file with an RSA or Ed25519 private key", path.display())]
@@ -44,36 +44,36 @@ pub(crate) enum Failure {
         /// What the system says.
         error: io::Error,
     },
-    /// Some files could not be opened; each was reported when it was met.
-    #[error("{count} of the files named could not be opened; the others were judged")]
-    SomeMissing {
-        /// How many.
-        count: u64,
-    },
-    /// Reading some files broke off; each was reported when it was met.
-    #[error("reading broke off in {count} of the files; the others were judged")]
-    SomeBroken {
-        /// How many.
-        count: u64,
+    /// Some files could not be opened, or reading them broke off. Each was reported when it was met.
+    #[error("not every file could be read")]
+    Reported {
+        /// Whether one broke off.
+        broke_off: bool,
     },
     /// Nobody to ask.
-    #[error("no DNS resolver: {0}; name one with --resolver IP[:PORT], or give the answers with --zone FILE")]
+    #[error("{0}; name one with --resolver IP[:PORT], or give the answers with --zone FILE")]
     NoResolver(ResolverError),
     /// Nobody answered.
-    #[error(
-        "no DNS server answered any of {questions} questions, so results are temperror; name a server that can be \
-         reached with --resolver IP[:PORT]"
-    )]
-    Unreachable {
-        /// Questions asked.
-        questions: u64,
-    },
+    #[error("{0}, so results are temperror; name a server that can be reached with --resolver IP[:PORT]")]
+    Silent(ResolverError),
     /// Writing broke off.
     #[error("standard output: {}", words(.0))]
     Output(io::Error),
     /// Threads or the like.
     #[error("the system refused: {}", words(.0))]
     System(io::Error),
+}
+
+impl From<ZoneError> for Failure {
+    fn from(error: ZoneError) -> Self {
+        match error {
+            ZoneError::File { path, error } => match *error {
+                ZoneError::Io(error) => Self::Missing { path, error },
+                error => Self::Zone(ZoneError::File { path, error: Box::new(error) }),
+            },
+            other => Self::Zone(other),
+        }
+    }
 }
 
 impl Failure {
@@ -89,22 +89,26 @@ impl Failure {
         match self {
             Self::Usage(_) => EX_USAGE,
             Self::Zone(_) | Self::Key { .. } | Self::Message { .. } => EX_DATAERR,
-            Self::Missing { .. } | Self::SomeMissing { .. } | Self::Input(_) => EX_NOINPUT,
-            Self::NoResolver(_) | Self::Unreachable { .. } => EX_UNAVAILABLE,
+            Self::Missing { .. } | Self::Reported { broke_off: false } | Self::Input(_) => EX_NOINPUT,
+            Self::NoResolver(_) | Self::Silent(_) => EX_UNAVAILABLE,
             Self::System(_) => EX_OSERR,
             Self::Output(_) if self.is_quiet() => EX_OK,
-            Self::SomeBroken { .. } | Self::Output(_) => EX_IOERR,
+            Self::Reported { broke_off: true } | Self::Output(_) => EX_IOERR,
         }
     }
 
-    /// True when nobody reads the output any more (`mailproof ... | head`): nothing is left to say.
+    /// True when nothing is left to say: it was said when it was met, or nobody reads any more (`mailproof ... | head`).
     pub(crate) fn is_quiet(&self) -> bool {
-        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+        match self {
+            Self::Output(error) => error.kind() == io::ErrorKind::BrokenPipe,
+            Self::Reported { .. } => true,
+            _ => false,
+        }
     }
 }
 
 /// An error of the system without its number.
-fn words(error: &io::Error) -> String {
+pub(crate) fn words(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such file or folder".to_owned(),
         io::ErrorKind::PermissionDenied => "not permitted to read it".to_owned(),

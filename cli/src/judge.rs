@@ -7,7 +7,6 @@ use mailproof::Session;
 use mailproof::resolver::BlockingResolver;
 use mailproof::zone::Zone;
 use mailproof_proto::dmarc::Discovery;
-use mailproof_proto::dns::{Failure as DnsFailure, Outcome, Transcript};
 use mailproof_proto::time::Timestamp;
 use mailproof_proto::verdict::{RejectPolicy, Verdict};
 use mailproof_proto::verification::{Envelope, Options};
@@ -27,13 +26,18 @@ pub(crate) fn engine(dns: &DnsArguments, options: Options, now: Option<u64>) -> 
     if !dns.zone.is_empty() {
         let mut zone = Zone::new();
         for path in &dns.zone {
-            zone.add_file(path).map_err(Failure::Zone)?;
+            zone.add_file(path)?;
         }
         builder = builder.zone(zone);
     } else if !dns.resolver.is_empty() {
         builder = builder.resolver(BlockingResolver::new(&dns.resolver).map_err(Failure::NoResolver)?);
     }
     builder.build().map_err(Failure::NoResolver)
+}
+
+/// The end of a run whose verdicts are written: a failure when the DNS was silent all the time.
+pub(crate) fn end(engine: &Engine) -> Result<(), Failure> {
+    engine.resolver_trouble().map_or(Ok(()), |trouble| Err(Failure::Silent(trouble)))
 }
 
 /// The receiver's choices.
@@ -62,21 +66,11 @@ pub(crate) fn host_name() -> String {
 pub(crate) struct Judge {
     engine: Engine,
     session: Option<Session>,
-    /// Questions go to a network, which may be silent.
-    asks_network: bool,
-    pub(crate) dns: DnsTally,
-}
-
-/// How the questions of a run ended.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct DnsTally {
-    pub(crate) asked: u64,
-    pub(crate) silent: u64,
 }
 
 impl Judge {
-    pub(crate) fn new(engine: Engine, asks_network: bool) -> Self {
-        Self { engine, session: None, asks_network, dns: DnsTally::default() }
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self { engine, session: None }
     }
 
     /// Judges a message and hands the verdict to `read`. An error is a defect of the engine: the message is lost, the
@@ -103,33 +97,7 @@ impl Judge {
         let Ok((Some(outcome), session)) = judged else {
             return Err("internal error while judging; please report the message");
         };
-        if self.asks_network {
-            self.dns.add(session.transcript());
-        }
         self.session = Some(session);
         Ok(outcome)
-    }
-}
-
-impl DnsTally {
-    pub(crate) fn add(&mut self, transcript: &Transcript) {
-        for (_, answer) in transcript.iter() {
-            let silent = answer.is_none_or(|answer| {
-                matches!(answer.outcome(), Outcome::Failed(DnsFailure::TimedOut | DnsFailure::Unreachable))
-            });
-            self.asked += 1;
-            self.silent += u64::from(silent);
-        }
-    }
-
-    pub(crate) fn merge(&mut self, other: Self) {
-        self.asked += other.asked;
-        self.silent += other.silent;
-    }
-
-    /// A run in which questions were asked of the network and none was answered.
-    pub(crate) fn failure(self, dns: &DnsArguments) -> Option<Failure> {
-        let nobody_answered = dns.zone.is_empty() && self.asked > 0 && self.silent == self.asked;
-        nobody_answered.then_some(Failure::Unreachable { questions: self.asked })
     }
 }

@@ -151,21 +151,25 @@ pub(crate) fn why(verdict: &Verdict) -> String {
 
 /// Who speaks for the author: signers first, they are the stronger word.
 fn passing(verdict: &Verdict) -> String {
-    let outcome = &verdict.dmarc;
     let mut ways = Vec::new();
-    if outcome.dkim_aligned.is_some() {
-        let from = outcome.from_domain;
-        let passed = verdict.dkim.iter().filter(|it| it.result == DkimResult::Pass).filter_map(|it| it.domain);
-        // The signer closest to the author: its own domain, else one of its organization.
-        let organization = outcome.organizational_domain;
-        let is_near = |domain: &Name| organization.is_some_and(|organization| domain.is_at_or_below(&organization));
-        let nearest = passed.filter(is_near).min_by_key(|domain| Some(*domain) != from);
-        ways.push(nearest.map_or_else(|| "signed".to_owned(), |domain| format!("signed by {domain}")));
+    if verdict.dmarc.dkim_aligned.is_some() {
+        ways.push(aligned_signer(verdict).map_or_else(|| "signed".to_owned(), |signer| format!("signed by {signer}")));
     }
-    if outcome.spf_aligned.is_some() {
+    if verdict.dmarc.spf_aligned.is_some() {
         ways.push("allowed client".to_owned());
     }
     listed(&ways)
+}
+
+/// The signer that speaks for the author: the author domain itself, else one of its organization.
+pub(crate) fn aligned_signer(verdict: &Verdict) -> Option<Name> {
+    let outcome = &verdict.dmarc;
+    let is_author = |domain: &Name| outcome.from_domain.as_ref() == Some(domain);
+    let is_near = |domain: &Name| {
+        is_author(domain) || outcome.organizational_domain.is_some_and(|above| domain.is_at_or_below(&above))
+    };
+    let passed = verdict.dkim.iter().filter(|it| it.result == DkimResult::Pass).filter_map(|it| it.domain);
+    passed.filter(is_near).min_by_key(|domain| !is_author(domain))
 }
 
 /// Why neither mechanism speaks for the author.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::SpfArguments;
 use crate::failure::Failure;
-use crate::judge::{self, DnsTally};
+use crate::judge;
 use crate::questions;
 use crate::report::spf_tone;
 use crate::table::Tone;
@@ -45,9 +45,7 @@ pub(crate) fn run(arguments: &SpfArguments) -> Result<(), Failure> {
         )
     };
     written.map_err(Failure::Output)?;
-    let mut tally = DnsTally::default();
-    tally.add(session.transcript());
-    tally.failure(&arguments.dns).map_or(Ok(()), Err)
+    judge::end(&engine)
 }
 
 fn to_json(check: &Check<'_>, sender: &SpfOutcome, helo: &SpfOutcome, received: &ReceivedSpf) -> Value {

@@ -11,9 +11,9 @@ use mailproof_proto::verdict::Verdict;
 use mailproof_proto::verification::Envelope;
 
 use crate::arguments::{EnvelopeArguments, VerifyArguments};
-use crate::failure::Failure;
+use crate::failure::{Failure, words};
 use crate::input::{InputCause, InputError, Message, Messages};
-use crate::judge::{self, DnsTally, Judge};
+use crate::judge::{self, Judge};
 use crate::measure::CpuMeter;
 use crate::pipeline::{self, Worker};
 use crate::report::{self, Counts, DMARC_COLUMN, HEADINGS, WHY_COLUMN};
@@ -35,9 +35,6 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<(), Failure> {
     let started = Instant::now();
     let engine = judge::engine(&arguments.dns, judge::options(&arguments.judge), arguments.judge.now)?;
     let known = given(&arguments.envelope);
-    if arguments.envelope.ip.is_none() && !arguments.envelope.from_trace {
-        note("mailproof: SPF is left out: give --ip, --helo and --mail-from, or --from-trace for delivered mail");
-    }
     let style = match (arguments.json, arguments.header) {
         (true, _) => Style::Json,
         (_, true) => Style::Header,
@@ -46,7 +43,7 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<(), Failure> {
     let cross_check = arguments.cross_check.then(|| CrossCheck::new(&engine)).transpose()?;
     let thread_count = arguments.threads.map_or_else(pipeline::threads_default, usize::from);
     let teller = |_| Teller {
-        judge: Judge::new(engine.clone(), arguments.dns.zone.is_empty()),
+        judge: Judge::new(engine.clone()),
         style,
         known: &known,
         from_trace: arguments.envelope.from_trace,
@@ -57,16 +54,13 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<(), Failure> {
     let messages = Messages::new(arguments.files.iter().cloned());
     pipeline::run(messages, workers, &CpuMeter::start(), |told| output.take(told))?;
     output.finish(started.elapsed())?;
-    if output.broken > 0 {
-        return Err(Failure::SomeBroken { count: output.broken });
+    if output.counts.messages > 0 && arguments.envelope.ip.is_none() && !arguments.envelope.from_trace {
+        note("mailproof: SPF was left out: give --ip, --helo and --mail-from, or --from-trace for delivered mail");
     }
-    if let Some(failure) = output.dns.failure(&arguments.dns) {
-        return Err(failure);
+    if let Some(trouble) = output.trouble {
+        return Err(Failure::Reported { broke_off: trouble == Trouble::Broken });
     }
-    match output.missing {
-        0 => Ok(()),
-        count => Err(Failure::SomeMissing { count }),
-    }
+    judge::end(&engine)
 }
 
 /// The envelope that the command line names.
@@ -124,14 +118,14 @@ struct Teller<'a> {
 
 /// One message on its way out.
 struct Told {
-    id: String,
-    text: Text,
+    /// For standard output.
+    text: Option<Text>,
+    /// For standard error.
+    note: Option<String>,
     counts: Counts,
-    trouble: Trouble,
+    trouble: Option<Trouble>,
     /// Octets of the input that it stands for.
     octets: u64,
-    dns: DnsTally,
-    disagreements: Vec<String>,
 }
 
 enum Text {
@@ -139,10 +133,9 @@ enum Text {
     Line(String),
 }
 
-/// What the exit code has to say of a message.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// What the exit code has to say of a message, the worse below.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Trouble {
-    None,
     /// It could not be opened.
     Missing,
     /// Reading broke off.
@@ -167,43 +160,46 @@ impl Worker<Result<Message, InputError>> for Teller<'_> {
         });
         let (text, differences) = match told {
             Ok(told) => told,
-            Err(error) => return self.refuse(id, error, Trouble::None),
+            Err(error) => return self.refuse(&id, error),
         };
-        if let Some(differences) = &differences {
-            counts.compared = 1;
-            counts.disagreements = u64::from(!differences.is_empty());
-        }
-        Told {
-            id,
-            text,
-            counts,
-            trouble: Trouble::None,
-            octets: octets.len() as u64,
-            dns: std::mem::take(&mut self.judge.dns),
-            disagreements: differences.unwrap_or_default(),
-        }
+        counts.compared = u64::from(differences.is_some());
+        let differences = differences.filter(|differences| !differences.is_empty());
+        counts.disagreements = u64::from(differences.is_some());
+        let note = differences
+            .map(|differences| format!("mailproof: cross-check: {}: {}", visible(&id), listed(&differences)));
+        Told { text: Some(text), note, counts, trouble: None, octets: octets.len() as u64 }
     }
 }
 
 impl Teller<'_> {
     fn refuse_unread(&self, error: &InputError) -> Told {
         let trouble = match &error.cause {
-            InputCause::Read(cause) if !is_missing(cause) => Trouble::Broken,
-            InputCause::Read(_) | InputCause::NoMessages => Trouble::Missing,
-            _ => Trouble::None,
+            InputCause::Read(cause) if !is_missing(cause) => Some(Trouble::Broken),
+            InputCause::Read(_) | InputCause::NoMessages => Some(Trouble::Missing),
+            _ => None,
         };
         let id = error.id.clone().unwrap_or_else(|| error.place.to_string());
-        self.refuse(id, &error.cause.to_string(), trouble)
+        let what = match &error.cause {
+            InputCause::Read(cause) => words(cause),
+            cause => cause.to_string(),
+        };
+        let mut told = self.refuse(&id, &what);
+        if trouble.is_some() {
+            // What is no message has no place in a table of messages.
+            told.text = told.text.filter(|_| self.style != Style::Table);
+            told.note = Some(format!("mailproof: {}: {what}; check the path", visible(&error.place.to_string())));
+        }
+        Told { trouble, ..told }
     }
 
-    fn refuse(&self, id: String, error: &str, trouble: Trouble) -> Told {
+    fn refuse(&self, id: &str, error: &str) -> Told {
         let text = match self.style {
-            Style::Table => Text::Row(report::error_row(&id, error)),
-            Style::Json => Text::Line(error_line(Some(&id), error)),
-            Style::Header => Text::Line(format!("# {}: not judged: {}", visible(&id), visible(error))),
+            Style::Table => Text::Row(report::error_row(id, error)),
+            Style::Json => Text::Line(error_line(Some(id), error)),
+            Style::Header => Text::Line(format!("# {}: not judged: {}", visible(id), visible(error))),
         };
         let counts = Counts { unreadable: 1, ..Counts::default() };
-        Told { id, text, counts, trouble, octets: 0, dns: DnsTally::default(), disagreements: Vec::new() }
+        Told { text: Some(text), note: None, counts, trouble: None, octets: 0 }
     }
 }
 
@@ -263,9 +259,7 @@ struct Output {
     /// Width of the terminal, where there is one.
     columns: Option<usize>,
     counts: Counts,
-    dns: DnsTally,
-    missing: u64,
-    broken: u64,
+    trouble: Option<Trouble>,
     started: Instant,
 }
 
@@ -283,30 +277,26 @@ impl Output {
             layout: None,
             columns: terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0)),
             counts: Counts::default(),
-            dns: DnsTally::default(),
-            missing: 0,
-            broken: 0,
+            trouble: None,
             started: Instant::now(),
         }
     }
 
     fn take(&mut self, told: Told) -> Result<(), Failure> {
         self.counts.merge(&told.counts);
-        self.dns.merge(told.dns);
-        self.missing += u64::from(told.trouble == Trouble::Missing);
-        self.broken += u64::from(told.trouble == Trouble::Broken);
+        self.trouble = self.trouble.max(told.trouble);
         self.show_progress(told.octets);
-        if !told.disagreements.is_empty() {
-            let line = format!("mailproof: cross-check: {}: {}", visible(&told.id), listed(&told.disagreements));
+        if let Some(line) = told.note {
             self.progress.suspend(|| note(&line));
         }
         match told.text {
-            Text::Line(line) => writeln!(self.out, "{line}").map_err(Failure::Output),
-            Text::Row(row) if self.layout.is_none() && self.held.len() < LAYOUT_ROWS => {
+            None => Ok(()),
+            Some(Text::Line(line)) => writeln!(self.out, "{line}").map_err(Failure::Output),
+            Some(Text::Row(row)) if self.layout.is_none() && self.held.len() < LAYOUT_ROWS => {
                 self.held.push(row);
                 Ok(())
             }
-            Text::Row(row) => {
+            Some(Text::Row(row)) => {
                 self.write_held()?;
                 self.write_row(&row)
             }
@@ -355,7 +345,7 @@ impl Output {
     fn finish(&mut self, elapsed: Duration) -> Result<(), Failure> {
         self.progress.finish_and_clear();
         if self.style == Style::Table {
-            if self.counts.messages + self.counts.unreadable > 0 {
+            if self.layout.is_some() || !self.held.is_empty() {
                 self.write_held()?;
                 writeln!(self.out).map_err(Failure::Output)?;
             }

@@ -2,11 +2,12 @@
 
 use mailproof_proto::arc::ArcResult;
 use mailproof_proto::dkim::{DkimProblem, DkimResult, SignatureOutcome};
-use mailproof_proto::dmarc::{Alignment, Disposition, DmarcProblem, DmarcResult, PolicyTag};
+use mailproof_proto::dmarc::{Disposition, DmarcProblem, DmarcResult, PolicyTag};
 use mailproof_proto::message::address::Author;
 use mailproof_proto::spf::{SpfOutcome, SpfResult};
 use mailproof_proto::verdict::{Action, Verdict};
 
+use crate::report::aligned_signer;
 use crate::words::listed;
 
 /// The verdict in a few sentences: what it is, why, and what comes of it.
@@ -36,13 +37,14 @@ fn headline(verdict: &Verdict) -> String {
     match (outcome.result, outcome.problem) {
         (DmarcResult::Pass, _) => {
             let mut ways = Vec::new();
-            if let Some(way) = outcome.dkim_aligned {
-                ways.push(format!("a signature of {}", whose(way)));
+            if outcome.dkim_aligned.is_some() {
+                let signer = aligned_signer(verdict);
+                ways.push(signer.map_or_else(|| "signed".to_owned(), |signer| format!("signed by {signer}")));
             }
-            if let Some(way) = outcome.spf_aligned {
-                ways.push(format!("the SPF record of {}", whose(way)));
+            if let (Some(_), Some(sender)) = (outcome.spf_aligned, verdict.spf.domain) {
+                ways.push(format!("sent by a client that {sender} allows"));
             }
-            format!("The message is from {from}: {} says so.", listed(&ways))
+            format!("The message is from {from}: it is {}.", listed(&ways))
         }
         (DmarcResult::Fail, _) => format!("Nothing proves that the message is from {from}."),
         (DmarcResult::None, _) => format!("{from} has published no DMARC policy, so nobody asked for the check."),
@@ -52,13 +54,6 @@ fn headline(verdict: &Verdict) -> String {
         (DmarcResult::PermError, Some(DmarcProblem::SeveralAuthors)) => several(&verdict.author),
         (_, Some(problem)) => format!("The message can not be judged: {problem}."),
         (result, None) => format!("DMARC ends with {}.", result.word()),
-    }
-}
-
-fn whose(way: Alignment) -> &'static str {
-    match way {
-        Alignment::Strict => "that very domain",
-        Alignment::Relaxed => "the same organization",
     }
 }
 

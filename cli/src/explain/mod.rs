@@ -20,7 +20,7 @@ use mailproof_proto::verification::Envelope;
 use crate::arguments::ExplainArguments;
 use crate::failure::Failure;
 use crate::input;
-use crate::judge::{self, DnsTally};
+use crate::judge;
 use crate::parts::split;
 use crate::questions;
 use crate::report::{action_tone, arc_tone, dkim_tone, dmarc_tone};
@@ -54,9 +54,7 @@ pub(crate) fn run(arguments: &ExplainArguments) -> Result<(), Failure> {
         text: String::new(),
     };
     write!(anstream::stdout(), "{}", page.write()).map_err(Failure::Output)?;
-    let mut tally = DnsTally::default();
-    tally.add(session.transcript());
-    tally.failure(&arguments.dns).map_or(Ok(()), Err)
+    judge::end(&engine)
 }
 
 /// The text, section by section.

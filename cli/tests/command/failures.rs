@@ -51,8 +51,14 @@ fn what_is_not_there_is_66_and_the_rest_is_judged() {
     assert_eq!(verify.code, Some(66), "{}", verify.err);
     let verdicts = verify.verdicts();
     assert_eq!((verdicts[0]["id"].as_str(), verdicts[1]["id"].as_str()), (Some("gone.eml"), Some("one.eml")));
-    assert!(verdicts[0]["error"].as_str().unwrap().contains("No such file"));
-    assert!(verify.err.contains("1 of the files"), "{}", verify.err);
+    assert!(verdicts[0]["error"].as_str().unwrap().contains("no such file"));
+    assert!(verify.err.contains("gone.eml: no such file or folder; check the path"), "{}", verify.err);
+    let table = run(&["verify", "--zone", &zone, gone, &message]);
+    assert!(
+        table.code == Some(66) && !table.out.contains("gone.eml") && table.out.contains("1 message: "),
+        "{}",
+        table.out
+    );
     let key = demo_path("keys/orchard.pem");
     for words in [
         &["explain", "--zone", &zone, gone][..],

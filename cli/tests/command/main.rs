@@ -4,6 +4,7 @@ mod batch;
 mod demo;
 mod explain;
 mod failures;
+mod network;
 mod sign;
 mod spf;
 mod verify;
