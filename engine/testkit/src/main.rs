@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use mailproof_testkit::corpus;
 use mailproof_testkit::corpus::exceptions::EXCEPTIONS;
+use mailproof_testkit::{corpus, demo};
 
 #[derive(Parser)]
 #[command(about = "Test tools of Mailproof")]
@@ -27,10 +27,30 @@ enum Command {
         #[arg(long)]
         verbose: bool,
     },
+    /// Write the mailbox of the demo, its zone and its verdicts into DIR, which holds keys/
+    DemoMailbox {
+        /// The folder
+        dir: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
-    let Arguments { command: Command::Corpus { dir, set, verbose } } = Arguments::parse();
+    match Arguments::parse().command {
+        Command::Corpus { dir, set, verbose } => run_corpus(dir, &set, verbose),
+        Command::DemoMailbox { dir } => match demo::write(&dir) {
+            Ok(count) => {
+                println!("{count} messages");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("mailproof-testkit: {error}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn run_corpus(dir: Option<PathBuf>, set: &[String], verbose: bool) -> ExitCode {
     let Some(dir) = dir.or_else(corpus::directory) else {
         eprintln!("mailproof-testkit: no corpus: set MAILPROOF_CORPUS or name a directory");
         return ExitCode::from(66);

@@ -28,6 +28,12 @@ pub const EXCEPTIONS: &[Exception] = &[
         section: "RFC 6376 section 3.5",
     },
     Exception {
+        set: "auth-milter",
+        id: "milter-11-google_apps_bad_space",
+        reason: "the address of MAIL FROM holds a space: no mailbox, and no domain to check",
+        section: "RFC 7208 section 4.3",
+    },
+    Exception {
         set: "auth-rspamd",
         id: "dkim-dkim-unparseable-signatures-count-towards-limit",
         reason: "expects a limit of five signatures; ours is ten, and those of the author are judged first",
