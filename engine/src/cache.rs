@@ -102,7 +102,6 @@ const ENTRY_BYTES: usize = 256;
 impl Cache {
     /// An empty cache.
     #[must_use]
-    #[expect(clippy::borrowed_box, reason = "the signature that moka asks for")]
     pub fn new(options: CacheOptions) -> Self {
         let evictions = Arc::new(AtomicU64::new(0));
         let evicted = Arc::clone(&evictions);

@@ -150,14 +150,12 @@ enum Pick {
 }
 
 /// One step of a case.
-#[expect(clippy::large_enum_variant, reason = "a few per case, and tests only")]
 enum Step {
     Evaluate { evaluation: Evaluation, expect: Value },
     Advance(Duration),
     NewRecords(Value),
 }
 
-#[expect(clippy::large_enum_variant, reason = "a few per case, and tests only")]
 enum Evaluation {
     Spf { ip: std::net::IpAddr, helo: String, mail_from: String },
     Dmarc { author: Box<Author>, authenticated: Box<Authenticated> },
