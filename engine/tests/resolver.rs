@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use mailproof::resolver::{BlockingResolver, ResolverError};
 use mailproof::zone::Zone;
+use mailproof::{Engine, EngineBuilder, Envelope};
 use mailproof_proto::dns::lookup::LookupOptions;
 use mailproof_proto::dns::wire::{Query, ReplyWriter};
 use mailproof_proto::dns::{Answer, Failure, Name, Outcome, Question, RecordSet, RecordType, Txt};
+use mailproof_proto::time::Timestamp;
 use mailproof_testkit::responder::{Responder, Transport};
 
 /// A server on a port of its own, by UDP and TCP, that lives as long as the test process. The function gives the
@@ -122,6 +124,32 @@ fn questions_get_their_own_answers_in_order() {
     }
     assert!(resolver.trouble().is_none());
     assert!(resolver.resolve(&[], soon()).is_empty());
+}
+
+#[test]
+fn a_verdict_over_the_network_is_the_verdict_over_the_zone() {
+    let zone = Zone::from_yaml(
+        "mail.example:\n- TXT: v=spf1 include:part.example a:alias.example -all\npart.example:\n- TXT: v=spf1 mx ?all\n\
+         - MX: [10, host.example]\nhost.example:\n- A: 192.0.2.1\nalias.example:\n- CNAME: host.example\n\
+         _dmarc.mail.example:\n- CNAME: dmarc.host.example\ndmarc.host.example:\n- TXT: v=DMARC1; p=reject\n\
+         k._domainkey.mail.example: SERVFAIL\n",
+    )
+    .unwrap();
+    let responder = Responder::new(zone.clone());
+    let server = serve(move |query, transport| responder.reply(query, transport).into_iter().collect());
+    let verify = |builder: EngineBuilder, ip: &str| {
+        let engine = builder.authserv_id("mx.example.net").fixed_time(Timestamp::from_seconds(1_795_392_000)).build();
+        let envelope = Envelope::new(ip.parse().unwrap(), "mail.example", "ann@mail.example");
+        let message = b"From: ann@mail.example\r\nDKIM-Signature: v=1; a=rsa-sha256; d=mail.example; s=k; h=from;\r\n \
+                        bh=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=; b=AAAA\r\n\r\n";
+        engine.unwrap().verify(message, envelope)
+    };
+    for (ip, result) in [("192.0.2.1", "pass"), ("192.0.2.2", "temperror")] {
+        let by_zone = verify(Engine::builder().zone(zone.clone()), ip);
+        let by_network = verify(Engine::builder().resolver(resolver(&[server])), ip);
+        assert_eq!(by_zone.dmarc.result.word(), result);
+        assert_eq!(by_network.authentication_results, by_zone.authentication_results);
+    }
 }
 
 #[test]

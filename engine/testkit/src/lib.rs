@@ -2,8 +2,12 @@
 
 pub mod corpus;
 pub mod demo;
+#[cfg(feature = "oracles")]
+pub mod differential;
 pub mod drive;
+pub mod generate;
 pub mod properties;
+pub mod random;
 pub mod responder;
 pub mod scenario;
 pub mod verify;

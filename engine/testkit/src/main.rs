@@ -1,10 +1,13 @@
 //! `mailproof-testkit corpus [DIR] [--set S]...`: runs the corpus and prints one line a set.
+//! `mailproof-testkit differential [--count N] [--seed S]`: compares with other implementations on random cases.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use mailproof_testkit::corpus::exceptions::EXCEPTIONS;
+#[cfg(feature = "oracles")]
+use mailproof_testkit::differential;
 use mailproof_testkit::{corpus, demo};
 
 #[derive(Parser)]
@@ -32,6 +35,22 @@ enum Command {
         /// The folder
         dir: PathBuf,
     },
+    /// Compare with mail-auth, pyspf and dkimpy on random cases
+    #[cfg(feature = "oracles")]
+    Differential {
+        /// Cases compared with mail-auth, half of them SPF evaluations, half messages
+        #[arg(long, default_value_t = 20_000)]
+        count: u64,
+        /// Cases compared with each of pyspf and dkimpy; default: a quarter of COUNT, at most 20000
+        #[arg(long)]
+        python_count: Option<u64>,
+        /// Where the random numbers start
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Run only the case of this number
+        #[arg(long)]
+        only: Option<u64>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -47,6 +66,29 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        #[cfg(feature = "oracles")]
+        Command::Differential { count, python_count, seed, only } => {
+            let python_count = python_count.unwrap_or((count / 4).min(PYTHON_COUNT_DEFAULT_MAX));
+            run_differential(&differential::Options { count, python_count, seed, only })
+        }
+    }
+}
+
+#[cfg(feature = "oracles")]
+const PYTHON_COUNT_DEFAULT_MAX: u64 = 20_000;
+
+#[cfg(feature = "oracles")]
+fn run_differential(options: &differential::Options) -> ExitCode {
+    println!("seed {}", options.seed);
+    match differential::run(options) {
+        Ok(report) => {
+            println!("{}", report.text());
+            if report.unexplained_count == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) }
+        }
+        Err(error) => {
+            eprintln!("mailproof-testkit: {error}");
+            ExitCode::from(1)
+        }
     }
 }
 

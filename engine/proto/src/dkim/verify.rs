@@ -182,6 +182,8 @@ impl Verifier {
 impl HeaderMaths {
     pub(crate) fn restart(&mut self) {
         self.octets.clear();
+        self.octets.shrink_to(HeaderHash::HELD_BYTES_MAX);
+        self.hash.restart();
         self.indexed = false;
     }
 
@@ -385,8 +387,12 @@ impl Judgement {
     fn outcome(self, signature: &Signature, field: Option<Field<'_>>) -> SignatureOutcome {
         let shown = |place: &Range<usize>, characters_max: usize| {
             let text = field.as_ref().map(|field| text(field, place)).unwrap_or_default();
-            let plain = text.chars().filter(|character| !character.is_ascii_whitespace());
-            (!text.is_empty()).then(|| plain.take(characters_max).collect::<String>())
+            if text.is_empty() {
+                return None;
+            }
+            let mut plain = String::with_capacity(text.len().min(characters_max));
+            plain.extend(text.chars().filter(|character| !character.is_ascii_whitespace()).take(characters_max));
+            Some(plain)
         };
         SignatureOutcome {
             result: self.result,
