@@ -129,13 +129,19 @@ impl Cache {
     /// The answer to a question, while it may be used.
     #[must_use]
     pub fn get(&self, question: &Question, now: Timestamp) -> Option<Answer> {
+        self.get_until(question, now).map(|(answer, _)| answer)
+    }
+
+    /// As [`Cache::get`], with the moment from which on the answer may not be used.
+    #[must_use]
+    pub fn get_until(&self, question: &Question, now: Timestamp) -> Option<(Answer, Timestamp)> {
         let mut key = Key::new(question);
         let found = self.live(key.octets(), now).or_else(|| {
             key.widen();
             self.live(key.octets(), now).or_else(|| self.denied_above(&mut key, now))
         });
         self.reads.count(found.is_some());
-        found.map(|entry| entry.answer)
+        found.map(|entry| (entry.answer, entry.expires))
     }
 
     /// Keeps an answer, or notes a failure; what may not be kept is left out.

@@ -1,6 +1,7 @@
 //! The engine: options, DNS and cache shared by every session.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use mailproof_proto::dns::{Answer, AnswerSource, Question};
@@ -10,6 +11,7 @@ use mailproof_proto::verdict::{Policy, Verdict};
 use mailproof_proto::verification::{Envelope, Options};
 
 use crate::cache::{Cache, CacheOptions, CacheStatistics};
+use crate::recent::Recent;
 use crate::resolver::{BlockingResolver, ResolverError};
 use crate::session::Session;
 #[cfg(feature = "zone-files")]
@@ -27,6 +29,8 @@ struct Shared {
     dns: Dns,
     cache: Cache,
     clock: Clock,
+    /// Counts changes of the cache by hand, which sessions have to see at once.
+    generation: AtomicU64,
 }
 
 /// Where answers come from when the cache has none.
@@ -87,12 +91,13 @@ impl Engine {
     /// Puts an answer into the cache as if it had just been fetched.
     pub fn remember(&self, question: &Question, answer: &Answer) {
         self.shared.cache.insert(question, answer, self.now());
+        self.shared.generation.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The answer to one question: from the zone or the cache, else from the network, waited for.
     #[must_use]
     pub fn ask(&self, question: &Question) -> Answer {
-        if let Some(answer) = self.source().answer(question) {
+        if let Some(answer) = self.source(None, self.now()).answer(question) {
             return answer;
         }
         let mut answers = self.fetch(std::slice::from_ref(question), self.now() + MESSAGE_TIME_MAX);
@@ -115,8 +120,9 @@ impl Engine {
     }
 
     /// Answers that need no waiting.
-    pub(crate) fn source(&self) -> ReadySource<'_> {
-        ReadySource { shared: &self.shared, now: self.now() }
+    pub(crate) fn source<'a>(&'a self, recent: Option<&'a mut Recent>, now: Timestamp) -> ReadySource<'a> {
+        let generation = self.shared.generation.load(Ordering::Relaxed);
+        ReadySource { shared: &self.shared, recent, generation, now }
     }
 
     /// Fetches answers that need waiting, at most until `deadline`, and keeps them.
@@ -208,13 +214,23 @@ impl EngineBuilder {
         self.options.dmarc.ask_ahead |= matches!(dns, Dns::Resolver(_));
         let cache = Cache::new(self.cache);
         let clock = self.fixed_time.map_or_else(Clock::system, Clock::Fixed);
-        Ok(Engine { shared: Arc::new(Shared { options: Arc::new(self.options), dns, cache, clock }) })
+        Ok(Engine {
+            shared: Arc::new(Shared {
+                options: Arc::new(self.options),
+                dns,
+                cache,
+                clock,
+                generation: AtomicU64::new(0),
+            }),
+        })
     }
 }
 
 /// What is at hand: the zone, or the cache.
 pub(crate) struct ReadySource<'a> {
     shared: &'a Shared,
+    recent: Option<&'a mut Recent>,
+    generation: u64,
     now: Timestamp,
 }
 
@@ -224,7 +240,15 @@ impl AnswerSource for ReadySource<'_> {
         if let Dns::Zone(zone) = &self.shared.dns {
             return Some(zone.lookup(question));
         }
-        self.shared.cache.get(question, self.now)
+        let Some(recent) = self.recent.as_deref_mut() else {
+            return self.shared.cache.get(question, self.now);
+        };
+        if let Some(answer) = recent.get(question, self.generation, self.now) {
+            return Some(answer);
+        }
+        let (answer, expires) = self.shared.cache.get_until(question, self.now)?;
+        recent.put(question, &answer, expires, self.generation, self.now);
+        Some(answer)
     }
 }
 

@@ -29,6 +29,7 @@ pub mod cache;
 #[cfg(feature = "cross-check")]
 pub mod cross_check;
 mod engine;
+mod recent;
 pub mod resolver;
 mod session;
 #[cfg(feature = "zone-files")]

@@ -9,6 +9,7 @@ use mailproof_proto::verdict::Verdict;
 use mailproof_proto::verification::{Envelope, Progress, Verification};
 
 use crate::engine::Engine;
+use crate::recent::Recent;
 
 /// A message that arrives piece by piece: envelope, then octets in chunks of any size, then the verdict.
 ///
@@ -18,12 +19,13 @@ use crate::engine::Engine;
 pub struct Session {
     engine: Engine,
     verification: Verification,
+    recent: Recent,
 }
 
 impl Session {
     pub(crate) fn new(engine: Engine, envelope: Envelope) -> Self {
         let verification = Verification::new(Arc::clone(engine.options()), envelope, engine.now());
-        Self { engine, verification }
+        Self { engine, verification, recent: Recent::default() }
     }
 
     /// Forgets the message and starts on the next one, keeping its memory.
@@ -40,10 +42,12 @@ impl Session {
     /// [`MESSAGE_TIME_MAX`](mailproof_proto::limits::MESSAGE_TIME_MAX).
     pub fn finish(&mut self) -> &Verdict {
         self.verification.end();
+        let mut now = self.engine.now();
         while let Progress::NeedsAnswers { deadline } =
-            self.verification.poll(self.engine.now(), &mut self.engine.source())
+            self.verification.poll(now, &mut self.engine.source(Some(&mut self.recent), now))
         {
             self.fetch_answers(deadline);
+            now = self.engine.now();
         }
         // An ended verification needs answers or is done, and one that is done has its verdict.
         self.verification.verdict().expect("the verdict of a verification that is done")

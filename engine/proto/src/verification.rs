@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use memchr::memmem;
+use memchr::memchr_iter;
 
 use crate::arc::{ArcOutcome, Validator};
 use crate::authres::Layout;
@@ -447,10 +447,15 @@ impl EmptyLineFinder {
             seam_len += 1;
         }
         let seam = seam.get(..seam_len).unwrap_or_default();
-        if let Some(at) = memmem::find(seam, Self::PATTERN) {
+        if let Some(at) = seam.windows(Self::PATTERN.len()).position(|window| window == Self::PATTERN) {
             return Some(at + Self::PATTERN.len() - self.carry_len);
         }
-        let found = memmem::find(octets, Self::PATTERN).map(|at| at + Self::PATTERN.len());
+        // Header lines are short: going from one LF to the next is quicker than to prepare a search for the pattern.
+        let ends_empty_line = |lf: usize| {
+            let start = (lf + 1).checked_sub(Self::PATTERN.len());
+            start.is_some_and(|start| octets.get(start..=lf) == Some(Self::PATTERN))
+        };
+        let found = memchr_iter(b'\n', octets).find(|&lf| ends_empty_line(lf)).map(|lf| lf + 1);
         let tail = if octets.len() < Self::CARRY_BYTES { seam } else { octets };
         let tail = tail.get(tail.len().saturating_sub(Self::CARRY_BYTES)..).unwrap_or_default();
         self.carry_len = tail.len();

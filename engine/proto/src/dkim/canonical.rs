@@ -91,8 +91,7 @@ impl RelaxedValue {
                         out.push(b' ');
                     }
                     self.white = false;
-                    let word = rest.iter().skip(1).position(|octet| matches!(octet, b' ' | b'\t' | b'\r'));
-                    let count = word.map_or(rest.len(), |word| word + 1);
+                    let count = unchanged(rest);
                     out.extend_from_slice(rest.get(..count).unwrap_or_default());
                     count
                 }
@@ -100,6 +99,18 @@ impl RelaxedValue {
             rest = rest.get(skip..).unwrap_or_default();
         }
     }
+}
+
+/// Octets from the start of a word that relaxed form leaves as they are: words with single spaces between them.
+fn unchanged(octets: &[u8]) -> usize {
+    let mut pairs = octets.iter().zip(octets.iter().skip(1)).enumerate().skip(1);
+    let end = pairs.find_map(|(at, (&octet, &next))| match octet {
+        b'\t' | b'\r' => Some(at),
+        b' ' if matches!(next, b' ' | b'\t' | b'\r') => Some(at),
+        _ => None,
+    });
+    let last = octets.len() - 1;
+    end.unwrap_or(if last > 0 && matches!(octets.last(), Some(b' ' | b'\t' | b'\r')) { last } else { octets.len() })
 }
 
 /// Hashes canonical header fields; short headers in one call, long ones without holding them.

@@ -5,7 +5,8 @@
 
 pub mod address;
 
-use memchr::{memchr, memchr_iter};
+use mailproof_kernels::count_line_ends;
+use memchr::memchr;
 
 use crate::limits::{HEADER_FIELD_BYTES_MAX, HEADER_FIELDS_MAX};
 
@@ -141,15 +142,20 @@ impl HeaderIndex {
     /// Scans a header block: the octets up to, but not including, the empty line. Replaces what was indexed before.
     pub fn scan<'a>(&'a mut self, octets: &'a [u8]) -> Headers<'a> {
         self.fields.clear();
-        self.defects = Defects::default();
+        let counts = count_line_ends(octets);
+        self.defects = Defects {
+            bare_cr: counts.cr.saturating_sub(counts.crlf),
+            bare_lf: counts.lf.saturating_sub(counts.crlf),
+            nul: counts.nul,
+            ..Defects::default()
+        };
         let mut seen_once = 0_u32;
         let mut line_start = 0;
         while line_start < octets.len() {
-            let end = self.field_end(octets, line_start);
+            let end = field_end(octets, line_start);
             self.add(octets, line_start, end, &mut seen_once);
             line_start = end + 2;
         }
-        self.defects.nul += count(octets, 0);
         Headers { octets, index: self }
     }
 
@@ -170,27 +176,8 @@ impl HeaderIndex {
         self.defects.header_over_limit = true;
     }
 
-    /// Where the field that starts at `start` ends: the CRLF that no white space follows.
-    fn field_end(&mut self, octets: &[u8], start: usize) -> usize {
-        let mut from = start;
-        while let Some(found) = octets.get(from..).and_then(|rest| memchr(b'\n', rest)) {
-            let lf = from + found;
-            from = lf + 1;
-            if lf == start || octets.get(lf - 1) != Some(&b'\r') {
-                self.defects.bare_lf += 1;
-                continue;
-            }
-            if !matches!(octets.get(from), Some(b' ' | b'\t')) {
-                return lf - 1;
-            }
-        }
-        octets.len()
-    }
-
     fn add(&mut self, octets: &[u8], start: usize, end: usize, seen_once: &mut u32) {
         let raw = octets.get(start..end).unwrap_or_default();
-        let crlf_count = memchr::memmem::find_iter(raw, b"\r\n").count() as u32;
-        self.defects.bare_cr += count(raw, b'\r').saturating_sub(crlf_count);
         let colon = memchr(b':', raw).filter(|&colon| is_field_name(trim_end(raw.get(..colon).unwrap_or_default())));
         let Some(colon) = colon else {
             self.defects.garbage_lines += 1;
@@ -340,6 +327,20 @@ impl FieldKind {
     }
 }
 
+/// Where the field that starts at `start` ends: at the CRLF that no white space follows.
+fn field_end(octets: &[u8], start: usize) -> usize {
+    let mut from = start;
+    while let Some(found) = octets.get(from..).and_then(|rest| memchr(b'\n', rest)) {
+        let lf = from + found;
+        from = lf + 1;
+        let is_line_end = lf > start && octets.get(lf - 1) == Some(&b'\r');
+        if is_line_end && !matches!(octets.get(from), Some(b' ' | b'\t')) {
+            return lf - 1;
+        }
+    }
+    octets.len()
+}
+
 fn is_field_name(name: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(u8::is_ascii_graphic)
 }
@@ -347,10 +348,6 @@ fn is_field_name(name: &[u8]) -> bool {
 fn trim_end(octets: &[u8]) -> &[u8] {
     let end = octets.iter().rposition(|octet| !matches!(octet, b' ' | b'\t')).map_or(0, |last| last + 1);
     octets.get(..end).unwrap_or_default()
-}
-
-fn count(octets: &[u8], wanted: u8) -> u32 {
-    u32::try_from(memchr_iter(wanted, octets).count()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
