@@ -1,7 +1,5 @@
 //! What is odd about a case, read from its texts without any of the routines under test.
 
-use serde_json::Value;
-
 use super::compare::{Case, Input};
 use super::grammar;
 use crate::generate::MessageCase;
@@ -112,11 +110,6 @@ pub(super) fn ends_in_blank_space(case: &Case) -> bool {
     })
 }
 
-/// The body does not end in CRLF.
-pub(super) fn lacks_last_line_end(case: &Case) -> bool {
-    message(case).is_some_and(|message| !message.parts.body.is_empty() && !message.parts.body.ends_with(b"\r\n"))
-}
-
 /// White space between the name of some field and its colon (RFC 5322 section 4.5).
 pub(super) fn has_space_before_colon(case: &Case) -> bool {
     message(case).is_some_and(|message| {
@@ -130,15 +123,6 @@ pub(super) fn has_space_before_colon(case: &Case) -> bool {
 /// TXT records at a name.
 pub(super) fn text_count(case: &Case, name: &str) -> usize {
     case.records().texts().filter(|(it, _)| it.eq_ignore_ascii_case(name)).count()
-}
-
-/// Some entry of the DNS fails.
-pub(super) fn has_failing_entry(case: &Case) -> bool {
-    let fails = |word: Option<&str>| word.is_some_and(|word| matches!(word, "TIMEOUT" | "SERVFAIL"));
-    case.records().0.iter().flat_map(|(_, records)| records).any(|record| match record {
-        Value::Object(fields) => fields.values().any(|value| fails(value.as_str())),
-        other => fails(other.as_str()),
-    })
 }
 
 /// A text that is an SPF record (RFC 7208 section 4.5).
