@@ -87,7 +87,7 @@ pub struct Comparison {
 }
 
 /// The oracles at hand.
-pub struct Oracles {
+pub(super) struct Oracles {
     /// mail-auth.
     pub mail_auth: SecondOpinion,
     /// The Python oracle that is asked at present.

@@ -110,6 +110,11 @@ pub(super) fn ends_in_blank_space(case: &Case) -> bool {
     })
 }
 
+/// The last line has no CRLF and ends in white space.
+pub(super) fn last_line_ends_in_blank(case: &Case) -> bool {
+    message(case).is_some_and(|message| matches!(message.parts.body.last(), Some(b' ' | b'\t')))
+}
+
 /// White space between the name of some field and its colon (RFC 5322 section 4.5).
 pub(super) fn has_space_before_colon(case: &Case) -> bool {
     message(case).is_some_and(|message| {
@@ -132,15 +137,15 @@ pub(super) fn is_spf(text: &str) -> bool {
 }
 
 /// The case with each SPF record changed term by term; `None` takes a term out.
-pub(super) fn with_terms(case: &Case, mut change: impl FnMut(&str) -> Option<String>) -> Case {
-    let records = case.records().with_texts(|_, text| {
+pub(super) fn with_terms(case: &Case, mut change: impl FnMut(&str, &str) -> Option<String>) -> Case {
+    let records = case.records().with_texts(|name, text| {
         if !is_spf(text) {
             return text.to_owned();
         }
         let (version, terms) = text.split_at(6);
         let terms: Vec<String> = terms
             .split(' ')
-            .filter_map(|term| if term.is_empty() { Some(String::new()) } else { change(term) })
+            .filter_map(|term| if term.is_empty() { Some(String::new()) } else { change(name, term) })
             .collect();
         format!("{version}{}", terms.join(" "))
     });
@@ -150,7 +155,7 @@ pub(super) fn with_terms(case: &Case, mut change: impl FnMut(&str) -> Option<Str
 /// The case without terms that the grammar does not allow.
 pub(super) fn with_legal_terms(case: &Case) -> Case {
     let mut once = Vec::new();
-    with_terms(case, |term| {
+    with_terms(case, |_, term| {
         let name = term.split('=').next().unwrap_or_default().to_ascii_lowercase();
         if matches!(&*name, "redirect" | "exp") && term.contains('=') {
             if once.contains(&term.to_owned()) {
