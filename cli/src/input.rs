@@ -18,6 +18,22 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use crate::failure::Failure;
+
+/// The message of this number, counted from 1, of those at a path.
+///
+/// # Errors
+/// That there is none, or that it can not be read.
+pub(crate) fn one(path: &Path, number: u64) -> Result<Vec<u8>, Failure> {
+    let skipped = usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
+    match Messages::new([path.to_owned()]).nth(skipped) {
+        Some(Ok(message)) => Ok(message.octets),
+        Some(Err(error)) => Err(Failure::Input(error)),
+        None if number == 1 => Err(Failure::Message { path: path.to_owned(), what: "no message in it".to_owned() }),
+        None => Err(Failure::Message { path: path.to_owned(), what: format!("no message of number {number} in it") }),
+    }
+}
+
 /// Octets of one message that are read; a longer one becomes an error.
 pub const MESSAGE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 

@@ -105,9 +105,9 @@ impl Cache {
     pub fn new(options: CacheOptions) -> Self {
         let evictions = Arc::new(AtomicU64::new(0));
         let evicted = Arc::clone(&evictions);
-        let entries = moka::sync::Cache::builder()
+        let entries = moka::sync::Cache::<Box<[u8]>, Entry>::builder()
             .max_capacity(options.bytes_max)
-            .weigher(|key: &Box<[u8]>, entry: &Entry| {
+            .weigher(|key, entry| {
                 u32::try_from(key.len() + entry.answer.weight_bytes() + ENTRY_BYTES).unwrap_or(u32::MAX)
             })
             .eviction_listener(move |_, _, cause| {
@@ -140,33 +140,27 @@ impl Cache {
 
     /// Keeps an answer, or notes a failure; what may not be kept is left out.
     pub fn insert(&self, question: &Question, answer: &Answer, now: Timestamp) {
-        let options = &self.options;
         let mut key = Key::new(question);
         let mut entry = Entry { answer: answer.clone(), expires: now, failures: 0, denies_below: false };
-        let seconds = answer.ttl_seconds().map(|ttl| Duration::from_secs(ttl.into()));
-        let time = match (answer.outcome(), seconds) {
-            (Outcome::Records(_), Some(ttl)) => ttl.min(options.positive_max).max(options.positive_min),
-            (Outcome::NoData | Outcome::NxDomain, Some(ttl)) => ttl.min(options.negative_max),
-            (Outcome::Failed(failure), _) => {
-                let Some(failures) = self.failures_in_a_row(key.octets(), *failure, now) else { return };
-                entry.failures = failures;
-                self.failure_time(failures)
-            }
-            // RFC 2308 section 5: a negative answer without SOA is not kept.
-            (_, None) => return,
+        let time = if let Outcome::Failed(failure) = answer.outcome() {
+            let Some(failures) = self.failures_in_a_row(key.octets(), *failure, now) else { return };
+            entry.failures = failures;
+            self.failure_time(failures)
+        } else {
+            self.answer_time(answer)
         };
         // RFC 2308 section 2.1: after a CNAME it is another name that does not exist; this is then the answer to
         // this question only, and nothing is kept for a name that was not asked for.
-        if *answer.outcome() == Outcome::NxDomain && answer.denied_name().is_none() {
-            key.widen();
-            entry.denies_below = match options.below_denied {
-                BelowDenied::Never => false,
-                BelowDenied::WhenAuthentic => answer.authentic() == Some(true),
-                BelowDenied::Always => true,
-            };
+        let denies_name = *answer.outcome() == Outcome::NxDomain && answer.denied_name().is_none();
+        if denies_name || time.is_zero() {
+            self.end_failure(key.octets());
         }
         if time.is_zero() {
             return;
+        }
+        if denies_name {
+            key.widen();
+            entry.denies_below = self.denies_below(answer);
         }
         if entry.denies_below {
             self.has_deep_denial.store(true, Ordering::Relaxed);
@@ -218,6 +212,34 @@ impl Cache {
             }
         }
         None
+    }
+
+    /// How long an answer is kept; zero for not at all.
+    fn answer_time(&self, answer: &Answer) -> Duration {
+        let Some(ttl_seconds) = answer.ttl_seconds() else {
+            // RFC 2308 section 5: a negative answer without SOA is not kept.
+            return Duration::ZERO;
+        };
+        let (ttl, options) = (Duration::from_secs(ttl_seconds.into()), &self.options);
+        match answer.outcome() {
+            Outcome::Records(_) => ttl.min(options.positive_max).max(options.positive_min),
+            _ => ttl.min(options.negative_max),
+        }
+    }
+
+    fn denies_below(&self, answer: &Answer) -> bool {
+        match self.options.below_denied {
+            BelowDenied::Never => false,
+            BelowDenied::WhenAuthentic => answer.authentic() == Some(true),
+            BelowDenied::Always => true,
+        }
+    }
+
+    /// Forgets a failure, after an answer that does not take its place.
+    fn end_failure(&self, key: &[u8]) {
+        if self.entries.get(key).is_some_and(|entry| entry.failures > 0) {
+            self.entries.invalidate(key);
+        }
     }
 
     /// How often in a row the question has failed, this time included; `None` when there is nothing to note, because a
@@ -276,6 +298,7 @@ impl Key {
     const BYTES_MAX: usize = Self::TYPE_BYTES + 255;
     const EVERY_TYPE: [u8; 2] = [0, 0];
 
+    #[inline]
     fn new(question: &Question) -> Self {
         let wire = question.name.wire();
         let mut octets = [0; Self::BYTES_MAX];

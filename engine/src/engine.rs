@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use mailproof_proto::dns::{Answer, AnswerSource, Question};
+use mailproof_proto::limits::MESSAGE_TIME_MAX;
 use mailproof_proto::time::Timestamp;
 use mailproof_proto::verdict::{Policy, Verdict};
 use mailproof_proto::verification::{Envelope, Options};
@@ -88,6 +89,25 @@ impl Engine {
         self.shared.cache.insert(question, answer, self.now());
     }
 
+    /// The answer to one question: from the zone or the cache, else from the network, waited for.
+    #[must_use]
+    pub fn ask(&self, question: &Question) -> Answer {
+        if let Some(answer) = self.source().answer(question) {
+            return answer;
+        }
+        let mut answers = self.fetch(std::slice::from_ref(question), self.now() + MESSAGE_TIME_MAX);
+        answers.pop().unwrap_or_else(|| Answer::failed(mailproof_proto::dns::Failure::Unreachable))
+    }
+
+    /// What is wrong with the resolvers when none of them has ever answered: worth telling a person.
+    #[must_use]
+    pub fn resolver_trouble(&self) -> Option<ResolverError> {
+        match &self.shared.dns {
+            Dns::Resolver(resolver) => resolver.trouble(),
+            _ => None,
+        }
+    }
+
     /// The engine's clock.
     #[must_use]
     pub fn now(&self) -> Timestamp {
@@ -106,7 +126,7 @@ impl Engine {
             return questions.iter().map(|_| Answer::failed(failure)).collect();
         };
         let left = deadline.milliseconds().saturating_sub(self.now().milliseconds());
-        let answers = resolver.resolve(questions, Duration::from_millis(left));
+        let answers = resolver.resolve(questions, Instant::now() + Duration::from_millis(left));
         for (question, answer) in questions.iter().zip(&answers) {
             self.shared.cache.insert(question, answer, self.now());
         }
@@ -184,6 +204,8 @@ impl EngineBuilder {
             Some(dns) => dns,
             None => Dns::Resolver(BlockingResolver::from_system()?),
         };
+        // Over the network the whole walk is asked at once: a few questions more, as many round trips less.
+        self.options.dmarc.ask_ahead |= matches!(dns, Dns::Resolver(_));
         let cache = Cache::new(self.cache);
         let clock = self.fixed_time.map_or_else(Clock::system, Clock::Fixed);
         Ok(Engine { shared: Arc::new(Shared { options: Arc::new(self.options), dns, cache, clock }) })

@@ -68,6 +68,12 @@ impl Session {
         }
     }
 
+    /// The verdict, once [`Session::finish`] has reached it.
+    #[must_use]
+    pub fn verdict(&self) -> Option<&Verdict> {
+        self.verification.verdict()
+    }
+
     /// Every question asked, with its answer.
     #[must_use]
     pub fn transcript(&self) -> &Transcript {

@@ -173,6 +173,15 @@ impl Zone {
         }
     }
 
+    /// The target of the CNAME record that stands in the way of records of this type, with its time to live.
+    #[must_use]
+    pub fn alias(&self, name: &Name, kind: RecordType) -> Option<(&Name, u32)> {
+        match self.find(name, kind)? {
+            Found::Alias(alias) => Some((&alias.target, alias.ttl_seconds)),
+            Found::Answer(_) => None,
+        }
+    }
+
     /// Names listed.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use mailproof::cache::{BelowDenied, Cache, CacheOptions};
 use mailproof_proto::dns::{Answer, AnswerSource, Failure, Name, Outcome, Question, RecordSet, RecordType, Txt};
 use mailproof_proto::time::Timestamp;
+use proptest::prelude::*;
 
 const START: Timestamp = Timestamp::from_seconds(1_795_392_000);
 
@@ -138,6 +139,14 @@ fn failures_are_kept_from_five_seconds_to_five_minutes() {
     now = now + Duration::from_secs(60);
     cache.insert(&txt("a.example"), &Answer::failed(Failure::TimedOut), now);
     assert_kept_for(&cache, &txt("a.example"), now, 5);
+    // So does it for an answer that is not kept, or not under this question.
+    for answer in [records(0), Answer::new(Outcome::NxDomain, Some(1)), Answer::new(Outcome::NoData, None)] {
+        now = now + Duration::from_secs(5);
+        cache.insert(&txt("a.example"), &answer, now);
+        now = now + Duration::from_secs(1);
+        cache.insert(&txt("a.example"), &Answer::failed(Failure::TimedOut), now);
+        assert_kept_for(&cache, &txt("a.example"), now, 5);
+    }
     // Long after a failure the count starts again.
     now = now + Duration::from_secs(5 + 300);
     cache.insert(&txt("a.example"), &Answer::failed(Failure::TimedOut), now);
@@ -180,4 +189,94 @@ fn reads_are_counted() {
     assert_eq!((statistics.hits, statistics.misses, statistics.entries), (3, 3, 1));
     cache.clear();
     assert!(cache.get(&txt("a.example"), START).is_none());
+}
+
+/// A plain twin of the cache: everything ever put in, searched from the newest.
+#[derive(Default)]
+struct Twin {
+    below_denied: BelowDenied,
+    kept: Vec<(Question, Answer, u64)>,
+}
+
+impl Twin {
+    /// The time when an answer put in at `now` ends; failures are left to their own test.
+    fn insert(&mut self, question: &Question, answer: &Answer, now: u64) {
+        let most = if matches!(answer.outcome(), Outcome::Records(_)) { 86_400 } else { 10_800 };
+        if let Some(ttl) = answer.ttl_seconds() {
+            self.kept.push((question.clone(), answer.clone(), now + u64::from(ttl).min(most)));
+        }
+    }
+
+    fn get(&self, asked: &Question, now: u64) -> Option<Outcome> {
+        let denies = |answer: &Answer| *answer.outcome() == Outcome::NxDomain && answer.denied_name().is_none();
+        let deep = |answer: &Answer| match self.below_denied {
+            BelowDenied::Never => false,
+            BelowDenied::WhenAuthentic => answer.authentic() == Some(true),
+            BelowDenied::Always => true,
+        };
+        // The newest of a kind stands in the place of all others; whether it still lives decides then.
+        let newest = |is_it: &dyn Fn(&Question, &Answer) -> bool| {
+            let found = self.kept.iter().rev().find(|(question, answer, _)| is_it(question, answer));
+            found.filter(|(.., end)| now < *end).map(|(_, answer, _)| answer)
+        };
+        let own = newest(&|question, answer| question == asked && !denies(answer));
+        let at_name = || newest(&|question, answer| question.name == asked.name && denies(answer));
+        let mut above = Vec::new();
+        let mut name = asked.name.parent();
+        while let Some(it) = name {
+            above.push(it);
+            name = it.parent();
+        }
+        let below = || {
+            let at = |name: &Name| newest(&|question, answer| question.name == *name && denies(answer));
+            above.iter().filter_map(at).find(|answer| deep(answer))
+        };
+        own.or_else(at_name).or_else(below).map(|answer| answer.outcome().clone())
+    }
+}
+
+fn any_question() -> impl Strategy<Value = Question> {
+    let kind = prop_oneof![Just(RecordType::A), Just(RecordType::Txt)];
+    (prop::collection::vec("[ab]|abc", 1..4), kind).prop_map(|(labels, kind)| q(&labels.join("."), kind))
+}
+
+fn any_answer() -> impl Strategy<Value = Answer> {
+    let ttl = prop_oneof![Just(None), (0..40_u32).prop_map(Some), Just(Some(20_000)), Just(Some(100_000))];
+    let outcome = prop_oneof![
+        Just(records(0).outcome().clone()),
+        Just(Outcome::NoData),
+        Just(Outcome::NxDomain),
+        Just(Outcome::NxDomain)
+    ];
+    (outcome, ttl, any::<Option<bool>>(), prop::bool::weighted(0.2)).prop_map(|(outcome, ttl, authentic, is_alias)| {
+        match outcome {
+            Outcome::NxDomain if is_alias => Answer::denied_alias(Name::parse("a").unwrap(), ttl, authentic),
+            outcome => Answer::with_authenticity(outcome, ttl, authentic),
+        }
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_cache_answers_as_a_plain_list_does(
+        below_denied in prop_oneof![Just(BelowDenied::Never), Just(BelowDenied::WhenAuthentic), Just(BelowDenied::Always)],
+        course in prop::collection::vec((any_question(), prop::option::of(any_answer()), 0..30_u64), 1..60),
+    ) {
+        let cache = Cache::new(CacheOptions { below_denied, ..Default::default() });
+        let mut twin = Twin { below_denied, kept: Vec::new() };
+        let mut now = 0;
+        for (question, answer, passes) in course {
+            now += passes;
+            match answer {
+                // What lives no second takes no place; neither does it in the twin.
+                Some(answer) if answer.ttl_seconds() != Some(0) => {
+                    cache.insert(&question, &answer, after(now));
+                    twin.insert(&question, &answer, now);
+                }
+                _ => {}
+            }
+            let found = cache.get(&question, after(now)).map(|answer| answer.outcome().clone());
+            prop_assert_eq!(found, twin.get(&question, now), "{} at {}", question, now);
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, Read};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -22,6 +22,7 @@ pub struct Batch<R> {
     line: Vec<u8>,
     line_number: u64,
     message_bytes_max: u64,
+    folder: Option<PathBuf>,
     finished: bool,
 }
 
@@ -53,13 +54,27 @@ struct Line {
 impl<R: BufRead> Batch<R> {
     /// Reads lines from here.
     pub fn new(reader: R) -> Self {
-        Self { reader, line: Vec::new(), line_number: 0, message_bytes_max: MESSAGE_BYTES_MAX, finished: false }
+        Self {
+            reader,
+            line: Vec::new(),
+            line_number: 0,
+            message_bytes_max: MESSAGE_BYTES_MAX,
+            folder: None,
+            finished: false,
+        }
     }
 
     /// Another limit than [`MESSAGE_BYTES_MAX`].
     #[must_use]
     pub fn with_message_bytes_max(mut self, limit: u64) -> Self {
         self.message_bytes_max = limit;
+        self
+    }
+
+    /// Looks for relative paths that are not there in this folder too.
+    #[must_use]
+    pub fn with_folder(mut self, folder: Option<PathBuf>) -> Self {
+        self.folder = folder;
         self
     }
 
@@ -118,9 +133,18 @@ impl<R: BufRead> Batch<R> {
         Ok(BatchMessage { id, octets, ip, helo: line.helo, mail_from: line.mail_from.map(without_brackets) })
     }
 
+    fn open(&self, path: &Path) -> io::Result<File> {
+        match (File::open(path), &self.folder) {
+            (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound && path.is_relative() => {
+                File::open(folder.join(path)).map_err(|_| error)
+            }
+            (opened, _) => opened,
+        }
+    }
+
     fn octets(&self, line: &Line) -> Result<Vec<u8>, InputCause> {
         match (&line.path, &line.message_b64) {
-            (Some(path), None) => read_message(File::open(path)?, self.message_bytes_max),
+            (Some(path), None) => read_message(self.open(path)?, self.message_bytes_max),
             (None, Some(text)) => {
                 let octets = STANDARD.decode(text)?;
                 if octets.len() as u64 > self.message_bytes_max {

@@ -38,6 +38,12 @@ pub const SPF_EXPLANATION_BYTES_MAX: usize = 1000;
 pub const DMARC_WALK_QUERIES_MAX: usize = 8;
 /// Author domains judged where a From field names several (RFC 9989 section 11.5 asks for a cap).
 pub const DMARC_AUTHOR_DOMAINS_MAX: usize = 4;
+/// Findings on the tags of one DMARC record.
+pub const DMARC_FINDINGS_MAX: usize = 64;
+/// Addresses of From fields that are read; more name no author.
+pub const FROM_ADDRESSES_MAX: usize = 256;
+/// Octets of the domain of an address: no name of 255 octets is longer when written with U-labels.
+pub const ADDRESS_DOMAIN_BYTES_MAX: usize = 1024;
 /// Depth of comments within comments in an address field (RFC 5322 section 3.2.2 sets none).
 pub const ADDRESS_COMMENT_DEPTH_MAX: usize = 32;
 /// ARC sets of one message (RFC 8617 section 4.2.1).

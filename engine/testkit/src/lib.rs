@@ -1,11 +1,13 @@
 //! What Mailproof's tests share: the corpus runner, a driver for evaluations, scenarios and the oracles.
 
 pub mod corpus;
+pub mod demo;
 #[cfg(feature = "oracles")]
 pub mod differential;
 pub mod drive;
 pub mod generate;
 pub mod properties;
 pub mod random;
+pub mod responder;
 pub mod scenario;
 pub mod verify;

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use mailproof_testkit::corpus;
 use mailproof_testkit::corpus::exceptions::EXCEPTIONS;
 #[cfg(feature = "oracles")]
 use mailproof_testkit::differential;
+use mailproof_testkit::{corpus, demo};
 
 #[derive(Parser)]
 #[command(about = "Test tools of Mailproof")]
@@ -29,6 +29,11 @@ enum Command {
         /// Show every failing case, excepted ones too
         #[arg(long)]
         verbose: bool,
+    },
+    /// Write the mailbox of the demo, its zone and its verdicts into DIR, which holds keys/
+    DemoMailbox {
+        /// The folder
+        dir: PathBuf,
     },
     /// Compare with mail-auth, pyspf and dkimpy on random cases
     #[cfg(feature = "oracles")]
@@ -51,6 +56,16 @@ enum Command {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Corpus { dir, set, verbose } => run_corpus(dir, &set, verbose),
+        Command::DemoMailbox { dir } => match demo::write(&dir) {
+            Ok(count) => {
+                println!("{count} messages");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("mailproof-testkit: {error}");
+                ExitCode::FAILURE
+            }
+        },
         #[cfg(feature = "oracles")]
         Command::Differential { count, python_count, seed, only } => {
             let python_count = python_count.unwrap_or((count / 4).min(PYTHON_COUNT_DEFAULT_MAX));

@@ -4,6 +4,8 @@
 use std::arch::x86_64::*;
 
 use super::{LOOKAHEAD, Staging};
+use crate::LineEndCounts;
+use crate::line_ends::count;
 
 /// Proof that the CPU has AVX2 and POPCNT.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -16,6 +18,11 @@ impl Avx2 {
         has.then_some(Self(()))
     }
 
+    pub(super) fn count_line_ends(self, octets: &[u8]) -> LineEndCounts {
+        // SAFETY: `self` exists, so `detect` saw every feature the routine enables.
+        unsafe { count_line_ends(octets) }
+    }
+
     pub(super) fn unchanged(self, source: &[u8]) -> usize {
         // SAFETY: `self` exists, so `detect` saw every feature the routine enables.
         unsafe { unchanged(source) }
@@ -25,6 +32,11 @@ impl Avx2 {
         // SAFETY: `self` exists, so `detect` saw every feature the routine enables.
         unsafe { squeeze(source, read, out) }
     }
+}
+
+#[target_feature(enable = "avx2,popcnt")]
+fn count_line_ends(octets: &[u8]) -> LineEndCounts {
+    count(octets)
 }
 
 #[target_feature(enable = "avx2,popcnt")]

@@ -4,6 +4,8 @@
 use std::arch::x86_64::*;
 
 use super::{LOOKAHEAD, STEP, Staging};
+use crate::LineEndCounts;
+use crate::line_ends::count;
 
 /// Proof that the CPU has AVX-512 F, BW and VBMI2, and POPCNT.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -18,6 +20,11 @@ impl Avx512 {
         has.then_some(Self(()))
     }
 
+    pub(super) fn count_line_ends(self, octets: &[u8]) -> LineEndCounts {
+        // SAFETY: `self` exists, so `detect` saw every feature the routine enables.
+        unsafe { count_line_ends(octets) }
+    }
+
     pub(super) fn unchanged(self, source: &[u8]) -> usize {
         // SAFETY: `self` exists, so `detect` saw every feature the routine enables.
         unsafe { unchanged(source) }
@@ -27,6 +34,11 @@ impl Avx512 {
         // SAFETY: `self` exists, so `detect` saw every feature the routine enables.
         unsafe { squeeze(source, read, out) }
     }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,popcnt")]
+fn count_line_ends(octets: &[u8]) -> LineEndCounts {
+    count(octets)
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,popcnt")]

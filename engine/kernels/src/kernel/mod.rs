@@ -8,7 +8,9 @@ mod portable;
 
 use std::sync::OnceLock;
 
-/// One of the twin routines behind [`RelaxedBody`](crate::RelaxedBody); all give the same octets.
+use crate::LineEndCounts;
+
+/// One of the twins of every routine that this crate has in several forms; all give the same octets.
 ///
 /// A value for a vector routine exists only where the CPU has what the routine needs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -58,6 +60,17 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Twin::Avx2(_) => "avx2",
             Twin::Portable => "portable",
+        }
+    }
+
+    /// Counts line end octets.
+    pub(crate) fn count_line_ends(self, octets: &[u8]) -> LineEndCounts {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Twin::Avx512(twin) => twin.count_line_ends(octets),
+            #[cfg(target_arch = "x86_64")]
+            Twin::Avx2(twin) => twin.count_line_ends(octets),
+            Twin::Portable => crate::line_ends::count(octets),
         }
     }
 

@@ -310,3 +310,179 @@ fn verify_seals(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dkim::{Canonicalization, SigningKey, SigningPlan};
+    use crate::dns::{Answer, AnswerSource, Failure, NoSource, Outcome, Question, RecordSet, Transcript, Txt};
+    use crate::message::HeaderIndex;
+
+    const HEADER: &str = "From: a@example.com\r\nTo: b@example.org\r\nSubject: hello\r\n";
+    const BODY: &str = "some text\r\n";
+
+    fn key() -> SigningKey {
+        SigningKey::read(b"nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=").unwrap()
+    }
+
+    /// Every question has the key of `key()` as its answer, but for the selector `lost`.
+    struct Keys;
+
+    impl AnswerSource for Keys {
+        fn answer(&mut self, question: &Question) -> Option<Answer> {
+            if question.name.labels().next() == Some(b"lost") {
+                return Some(Answer::failed(Failure::TimedOut));
+            }
+            let text = Txt(key().record().unwrap().into_bytes().into());
+            Some(Answer::new(Outcome::Records(RecordSet::Txt([text].into())), None))
+        }
+    }
+
+    fn with_chain<T>(
+        header: &str,
+        body: &str,
+        then: impl FnOnce(&Validator, ArcOutcome, Headers<'_>, &BodyHashes) -> T,
+    ) -> T {
+        let mut index = HeaderIndex::new();
+        let headers = index.scan(header.as_bytes());
+        let mut bodies = BodyHashes::new();
+        bodies.want(Canonicalization::Relaxed, None);
+        let mut validator = Validator::begin(headers, &DkimOptions::default(), &mut bodies);
+        bodies.update(body.as_bytes());
+        bodies.finish();
+        let mut transcript = Transcript::new();
+        let now = Timestamp::from_seconds(1);
+        let early = validator.outcome(headers, &bodies, now, &mut Answers::new(&mut transcript, &mut NoSource));
+        assert_eq!(early.is_none(), transcript.question_count() > 0);
+        let mut transcript = Transcript::new();
+        let mut source = Keys;
+        let outcome = validator.outcome(headers, &bodies, now, &mut Answers::new(&mut transcript, &mut source));
+        then(&validator, outcome.unwrap(), headers, &bodies)
+    }
+
+    fn validated(header: &str, body: &str) -> (ArcResult, u8, Option<u8>, Option<ArcProblem>) {
+        let outcome = with_chain(header, body, |_, outcome, _, _| outcome);
+        (outcome.result, outcome.instances, outcome.oldest_pass, outcome.problem)
+    }
+
+    fn sealed(header: &str, body: &str, selector: &str) -> Option<String> {
+        let domain = Name::parse_domain("list.example").unwrap();
+        let plan = SigningPlan {
+            domain: &domain,
+            selector,
+            identity: None,
+            header_form: Canonicalization::Relaxed,
+            body_form: Canonicalization::Relaxed,
+            names: &["From", "Subject"],
+            oversigned: &["From"],
+            signed_at: Some(1),
+            expires_at: None,
+        };
+        let set = with_chain(header, body, |validator, outcome, headers, bodies| {
+            seal(&plan, &key(), "list.example; spf=pass", validator, &outcome, headers, bodies).unwrap()
+        });
+        set.map(|set| format!("{}{header}", set.to_header()))
+    }
+
+    #[test]
+    fn chains_pass_until_the_message_changes() {
+        assert_eq!(validated(HEADER, BODY), (ArcResult::None, 0, None, None));
+        let one = sealed(HEADER, BODY, "s1").unwrap();
+        assert_eq!(validated(&one, BODY), (ArcResult::Pass, 1, Some(0), None));
+        let two = sealed(&one, BODY, "s2").unwrap();
+        assert_eq!(validated(&two, BODY), (ArcResult::Pass, 2, Some(0), None));
+        let changed = two.replace("hello", "[list] hello");
+        let mismatch = Some(ArcProblem::MessageSignature(DkimProblem::SignatureMismatch));
+        assert_eq!(validated(&changed, BODY), (ArcResult::Fail, 2, None, mismatch));
+        let outcome = with_chain(&two, BODY, |_, outcome, _, _| outcome);
+        let sealers: Vec<String> =
+            outcome.sealers.iter().map(|(domain, selector)| format!("{selector}@{domain}")).collect();
+        assert_eq!(sealers, ["s1@list.example", "s2@list.example"]);
+    }
+
+    #[test]
+    fn a_chain_that_failed_takes_no_further_set() {
+        let one = sealed(HEADER, BODY, "s1").unwrap();
+        let failed = sealed(&one, "other\r\n", "s2").unwrap();
+        assert!(failed.contains("cv=fail"));
+        assert_eq!(validated(&failed, "other\r\n"), (ArcResult::Fail, 2, None, Some(ArcProblem::FailedBefore)));
+        assert_eq!(sealed(&failed, "other\r\n", "s3"), None);
+    }
+
+    #[test]
+    fn sets_must_be_whole_and_sealed() {
+        let two = sealed(&sealed(HEADER, BODY, "s1").unwrap(), BODY, "s2").unwrap();
+        let problem = |header: &str| {
+            let (result, _, oldest_pass, problem) = validated(header, BODY);
+            assert_eq!((result, oldest_pass), (ArcResult::Fail, None));
+            problem.unwrap().word()
+        };
+        let without = |start: &str| {
+            let at = two.find(start).unwrap();
+            let mut end = at;
+            for line in two[at..].split_inclusive("\r\n") {
+                if end > at && !line.starts_with([' ', '\t']) {
+                    break;
+                }
+                end += line.len();
+            }
+            (format!("{}{}", &two[..at], &two[end..]), two[at..end].to_owned())
+        };
+        for start in ["ARC-Seal: i=2", "ARC-Message-Signature: i=1", "ARC-Authentication-Results: i=1"] {
+            let (rest, field) = without(start);
+            assert_eq!(problem(&rest), "incomplete-set", "{start}");
+            assert_eq!(problem(&format!("{field}{two}")), "duplicate-field", "{start}");
+        }
+        assert_eq!(problem(&two.replace("Results: i=1;", "Results: i=2;")), "duplicate-field");
+        assert_eq!(problem(&two.replace("Results: i=1;", "Results: spf=pass; i=1;")), "bad-instance");
+        assert_eq!(problem(&two.replace("cv=none", "cv=pass")), "bad-chain-status");
+        assert_eq!(problem(&two.replace("cv=none", "cv=maybe")), "bad-chain-status");
+        assert_eq!(problem(&two.replace("cv=none", "cv=none; h=from")), "seal-names-fields");
+        assert_eq!(problem(&two.replace("cv=none", "cv=none; cv=none")), "seal-syntax");
+        assert_eq!(problem(&two.replace("spf=pass", "spf=fail")), "seal-invalid");
+        assert_eq!(problem(&two.replace("h=From", "h=ARC-Seal:From")), "covers-seals");
+        assert_eq!(problem(&sealed(HEADER, BODY, "lost").unwrap()), "message-signature-invalid");
+    }
+
+    #[test]
+    fn set_limit_holds_on_both_sides() {
+        let mut header = HEADER.to_owned();
+        for _ in 0..crate::limits::ARC_SETS_MAX {
+            header = sealed(&header, BODY, "s").unwrap();
+        }
+        assert_eq!(validated(&header, BODY), (ArcResult::Pass, 50, Some(0), None));
+        assert_eq!(sealed(&header, BODY, "s"), None);
+        let one_more = format!("ARC-Seal: i=51; cv=pass\r\n{header}");
+        assert_eq!(validated(&one_more, BODY).3, Some(ArcProblem::TooManySets));
+    }
+
+    #[test]
+    fn oldest_pass_is_the_first_set_after_the_last_change() {
+        let one = sealed(HEADER, BODY, "s1").unwrap();
+        // The second handler changed the body before it signed and sealed.
+        let changed = "changed\r\n";
+        let two = with_chain(&one, BODY, |validator, outcome, headers, _| {
+            let mut bodies = BodyHashes::new();
+            bodies.want(Canonicalization::Relaxed, None);
+            bodies.update(changed.as_bytes());
+            bodies.finish();
+            let domain = Name::parse_domain("list.example").unwrap();
+            let plan = SigningPlan {
+                domain: &domain,
+                selector: "s2",
+                identity: None,
+                header_form: Canonicalization::Relaxed,
+                body_form: Canonicalization::Relaxed,
+                names: &["From"],
+                oversigned: &[],
+                signed_at: None,
+                expires_at: None,
+            };
+            seal(&plan, &key(), "list.example; none", validator, &outcome, headers, &bodies).unwrap().unwrap()
+        });
+        let two = format!("{}{one}", two.to_header());
+        assert_eq!(validated(&two, changed), (ArcResult::Pass, 2, Some(2), None));
+        let three = sealed(&two, changed, "s3").unwrap();
+        assert_eq!(validated(&three, changed), (ArcResult::Pass, 3, Some(2), None));
+    }
+}

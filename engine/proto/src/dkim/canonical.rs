@@ -110,11 +110,12 @@ pub(crate) struct HeaderHash {
 }
 
 impl HeaderHash {
-    /// Octets held before they are hashed.
-    const HELD_BYTES_MAX: usize = 16 * 1024;
+    /// Octets held before they are hashed, and room kept from one message to the next.
+    pub(crate) const HELD_BYTES_MAX: usize = 16 * 1024;
 
     pub(crate) fn restart(&mut self) {
         self.held.clear();
+        self.held.shrink_to(Self::HELD_BYTES_MAX);
         self.context = None;
     }
 

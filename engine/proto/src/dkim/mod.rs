@@ -6,6 +6,7 @@
 pub(crate) mod base64;
 mod body;
 pub(crate) mod canonical;
+pub mod explain;
 mod key;
 mod sign;
 pub(crate) mod signature;

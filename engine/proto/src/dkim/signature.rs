@@ -6,7 +6,7 @@ use super::{Canonicalization, DkimProblem, base64};
 use crate::dns::{Name, Question, RecordType};
 use crate::limits::{ARC_SETS_MAX, DKIM_SIGNED_NAMES_MAX};
 use crate::message::Field;
-use crate::tag_list::{TagList, TagListError, colon_list, digits, trim_fws};
+use crate::tag_list::{TagList, TagListError, colon_list, digits};
 
 /// A signature algorithm (RFC 6376 section 3.3, RFC 8463 section 3).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -262,17 +262,10 @@ fn identity_domain(identity: &str) -> Option<Name> {
     Name::parse_domain(std::str::from_utf8(&plain).ok()?).ok()
 }
 
-/// The first characters of `b=`, white space left out: enough to tell signatures apart (RFC 6008 section 4).
-pub(crate) fn b_start(b: &str) -> String {
-    trim_fws(b).chars().filter(|character| !character.is_ascii_whitespace()).take(B_START_CHARACTERS).collect()
-}
-
 /// RFC 6376 section 3.5: `l=` is 1*76DIGIT.
 const LENGTH_DIGITS_MAX: usize = 76;
 /// RFC 6376 section 3.5: `t=` and `x=` are 1*12DIGIT.
 const TIME_DIGITS_MAX: usize = 12;
-/// RFC 6008 section 4 asks for at least 8.
-const B_START_CHARACTERS: usize = 8;
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,7 @@ use aws_lc_rs::digest::Digest;
 
 use super::canonical::{FieldsByName, HeaderHash};
 use super::key::Key;
-use super::signature::{Algorithm, Form, Signature, b_start, signed_names};
+use super::signature::{Algorithm, Form, Signature, signed_names};
 use super::{BodyHash, BodyHashes, DkimOptions, DkimProblem, DkimResult, SignatureOutcome};
 use crate::dns::{Answer, Answers, Failure, Name, Outcome};
 use crate::message::{Field, FieldKind, Headers};
@@ -182,6 +182,8 @@ impl Verifier {
 impl HeaderMaths {
     pub(crate) fn restart(&mut self) {
         self.octets.clear();
+        self.octets.shrink_to(HeaderHash::HELD_BYTES_MAX);
+        self.hash.restart();
         self.indexed = false;
     }
 
@@ -383,19 +385,25 @@ impl Judgement {
     }
 
     fn outcome(self, signature: &Signature, field: Option<Field<'_>>) -> SignatureOutcome {
-        let shown = |place: &Range<usize>| {
+        let shown = |place: &Range<usize>, characters_max: usize| {
             let text = field.as_ref().map(|field| text(field, place)).unwrap_or_default();
-            (!text.is_empty()).then(|| text.to_owned())
+            if text.is_empty() {
+                return None;
+            }
+            let mut plain = String::with_capacity(text.len().min(characters_max));
+            plain.extend(text.chars().filter(|character| !character.is_ascii_whitespace()).take(characters_max));
+            Some(plain)
         };
         SignatureOutcome {
             result: self.result,
             problem: self.problem,
             domain: signature.domain,
-            selector: shown(&signature.places.selector),
-            identity: shown(&signature.places.identity).or_else(|| signature.domain.map(|domain| format!("@{domain}"))),
-            algorithm: shown(&signature.places.algorithm),
+            selector: shown(&signature.places.selector, SHOWN_CHARACTERS_MAX),
+            identity: shown(&signature.places.identity, SHOWN_CHARACTERS_MAX)
+                .or_else(|| signature.domain.map(|domain| format!("@{domain}"))),
+            algorithm: shown(&signature.places.algorithm, SHOWN_CHARACTERS_MAX),
             key_bits: self.key_bits,
-            b: shown(&signature.places.b).map(|b| b_start(&b)),
+            b: shown(&signature.places.b, B_START_CHARACTERS),
             testing: self.testing,
             signed_at: signature.signed_at,
             expires_at: signature.expires_at,
@@ -411,3 +419,246 @@ pub(crate) fn text<'a>(field: &Field<'a>, place: &Range<usize>) -> &'a str {
 
 /// How far ahead `t=` may be before it is worth a note; never more than that (RFC 6376 section 3.5).
 const FUTURE_SECONDS_MAX: u64 = 24 * 60 * 60;
+/// Characters of a tag that an outcome repeats, so that a hostile one can not fill a log.
+const SHOWN_CHARACTERS_MAX: usize = 320;
+/// RFC 6008 section 4 asks for at least 8 characters of `b=`.
+pub(crate) const B_START_CHARACTERS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dkim::{Canonicalization, FieldWriter, SigningKey};
+    use crate::dns::{AnswerSource, NoSource, Question, RecordSet, RecordType, Transcript, Txt};
+    use crate::message::HeaderIndex;
+
+    const NOW: u64 = 1_000_000_000;
+    const HEADER: &str = "From: a@example.com\r\nTo: b@example.org\r\nSubject: hello\r\n";
+    const BODY: &str = "some text\r\n";
+    const RECORD: &str = "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+
+    fn key() -> SigningKey {
+        SigningKey::read(b"nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=").unwrap()
+    }
+
+    /// Every question has the same answer.
+    struct Same(Answer);
+
+    impl AnswerSource for Same {
+        fn answer(&mut self, _: &Question) -> Option<Answer> {
+            Some(self.0.clone())
+        }
+    }
+
+    fn records(records: &[&str]) -> Answer {
+        let texts = records.iter().map(|record| Txt(record.as_bytes().into())).collect();
+        Answer::new(Outcome::Records(RecordSet::Txt(texts)), None)
+    }
+
+    /// A DKIM-Signature field with a right signature over `HEADER` and `BODY`, with these tags before `h=`.
+    fn signed_as(tags: &[(&str, &str)], names: &str) -> String {
+        let mut bodies = BodyHashes::new();
+        let length = tags.iter().find(|(name, _)| *name == "l").and_then(|(_, length)| length.parse().ok());
+        bodies.want(Canonicalization::Relaxed, length);
+        bodies.update(BODY.as_bytes());
+        bodies.finish();
+        let body = bodies.hash(Canonicalization::Relaxed, length).unwrap().digest.unwrap_or(&[0; 32]).to_vec();
+        let mut field = FieldWriter::new("DKIM-Signature");
+        let usual = [("v", "1"), ("a", "ed25519-sha256"), ("c", "relaxed/relaxed"), ("d", "example.com"), ("s", "s1")];
+        for (name, value) in usual.iter().filter(|(name, _)| !tags.iter().any(|(other, _)| other == name)) {
+            field.tag(name, value);
+        }
+        tags.iter().for_each(|(name, value)| field.tag(name, value));
+        field.tag("h", names);
+        field.tag("bh", &super::super::base64::encode(&body));
+        let mut index = HeaderIndex::new();
+        let headers = index.scan(HEADER.as_bytes());
+        let mut by_name = FieldsByName::default();
+        by_name.index(headers);
+        by_name.restart();
+        let mut hash = HeaderHash::default();
+        for name in names.split(':') {
+            if let Some(field) = by_name.next(headers, name.as_bytes(), usize::MAX) {
+                hash.add(Canonicalization::Relaxed, &field);
+            }
+        }
+        let own = field.unsigned();
+        let digest = hash.finish_with(Canonicalization::Relaxed, &own, own.value.len()..own.value.len());
+        field.finish(&key().sign(&digest).unwrap())
+    }
+
+    fn judge_all(header: &str, body: &str, answer: Answer, options: &DkimOptions) -> Vec<SignatureOutcome> {
+        let mut index = HeaderIndex::new();
+        let headers = index.scan(header.as_bytes());
+        let mut bodies = BodyHashes::new();
+        let author = Name::parse_domain("example.com").unwrap();
+        let mut verifier = Verifier::begin(headers, Some(&author), options, &mut bodies);
+        bodies.update(body.as_bytes());
+        bodies.finish();
+        let mut transcript = Transcript::new();
+        let now = Timestamp::from_seconds(NOW);
+        // Nothing is decided while the answer is missing; then it is, and stays so.
+        let early =
+            verifier.outcomes(headers, &bodies, options, now, &mut Answers::new(&mut transcript, &mut NoSource));
+        assert_eq!(early.is_none(), transcript.question_count() > 0);
+        let mut transcript = Transcript::new();
+        let mut source = Same(answer);
+        let mut answers = Answers::new(&mut transcript, &mut source);
+        let first = verifier.outcomes(headers, &bodies, options, now, &mut answers).unwrap();
+        assert_eq!(verifier.outcomes(headers, &bodies, options, now, &mut answers), Some(first.clone()));
+        first
+    }
+
+    fn judged(field: &str, header: &str, body: &str, answer: Answer) -> (DkimResult, Option<DkimProblem>, bool) {
+        let outcomes = judge_all(&format!("{field}{header}"), body, answer, &DkimOptions::default());
+        assert_eq!(outcomes.len(), 1);
+        (outcomes[0].result, outcomes[0].problem, outcomes[0].testing)
+    }
+
+    #[test]
+    fn changes_to_a_signed_message_show() {
+        let field = signed_as(&[], "from:from:to:subject");
+        let of = |header: &str, body: &str| judged(&field, header, body, records(&[RECORD]));
+        assert_eq!(of(HEADER, BODY), (DkimResult::Pass, None, false));
+        assert_eq!(of(&HEADER.to_uppercase().replace("A@", "a@"), BODY).0, DkimResult::Fail);
+        assert_eq!(of(HEADER, "other\r\n"), (DkimResult::Fail, Some(DkimProblem::BodyHashMismatch), false));
+        let oversigned = format!("From: x@evil.example\r\n{HEADER}");
+        assert_eq!(of(&oversigned, BODY), (DkimResult::Fail, Some(DkimProblem::SignatureMismatch), false));
+        let added = format!("Subject: other\r\n{HEADER}");
+        assert_eq!(of(&added, BODY), (DkimResult::Policy, Some(DkimProblem::HeaderRepeated), false));
+        let unsigned = format!("Reply-To: x@evil.example\r\nReply-To: y@evil.example\r\n{HEADER}");
+        assert_eq!(of(&unsigned, BODY), (DkimResult::Pass, None, false));
+    }
+
+    #[test]
+    fn each_state_of_the_key_has_its_result() {
+        let field = signed_as(&[("i", "@mail.example.com")], "from");
+        let of = |answer| {
+            let (result, problem, testing) = judged(&field, HEADER, BODY, answer);
+            (result, problem.map(DkimProblem::word), testing)
+        };
+        let failed = |failure| of(Answer::failed(failure));
+        assert_eq!(of(records(&[RECORD])), (DkimResult::Pass, None, false));
+        assert_eq!(failed(Failure::TimedOut), (DkimResult::TempError, Some("key-timeout"), false));
+        assert_eq!(failed(Failure::ServFail), (DkimResult::TempError, Some("key-lookup-failed"), false));
+        let missing = (DkimResult::PermError, Some("key-not-found"), false);
+        assert_eq!(of(Answer::new(Outcome::NxDomain, None)), missing);
+        assert_eq!(of(Answer::new(Outcome::NoData, None)), missing);
+        assert_eq!(of(records(&["p="])), (DkimResult::PermError, Some("key-revoked"), false));
+        assert_eq!(of(records(&["v=spf1 -all"])), (DkimResult::PermError, Some("key-syntax"), false));
+        let strict = format!("{RECORD}; t=s");
+        assert_eq!(of(records(&[&strict])), (DkimResult::PermError, Some("identity-not-strict"), false));
+        let testing = format!("{RECORD}; t=y");
+        assert_eq!(of(records(&[&testing])), (DkimResult::Pass, None, true));
+        let other = "k=ed25519; t=y; p=O2onvM62pC1io6jQKm8Nc2UyFXcd4kOmOsBIoYtZ2ik=";
+        assert_eq!(of(records(&[other])), (DkimResult::Neutral, Some("signature-mismatch"), true));
+        // Several records: each is tried, and one that could be used says more than one that could not.
+        assert_eq!(of(records(&["p=", other, RECORD])), (DkimResult::Pass, None, false));
+        assert_eq!(of(records(&["p=", other])), (DkimResult::Neutral, Some("signature-mismatch"), true));
+        assert_eq!(of(records(&["p=", "p=", "p=", RECORD])), (DkimResult::PermError, Some("key-revoked"), false));
+    }
+
+    #[test]
+    fn times_count_with_their_tolerance() {
+        let of = |tags: &[(&str, &str)]| {
+            let (result, problem, _) = judged(&signed_as(tags, "from"), HEADER, BODY, records(&[RECORD]));
+            (result, problem)
+        };
+        let at = |seconds: u64| seconds.to_string();
+        assert_eq!(of(&[("x", &at(NOW - 300))]), (DkimResult::Pass, None));
+        assert_eq!(of(&[("x", &at(NOW - 301))]), (DkimResult::Policy, Some(DkimProblem::Expired)));
+        assert_eq!(of(&[("t", &at(NOW + 86_400))]), (DkimResult::Pass, None));
+        assert_eq!(of(&[("t", &at(NOW + 86_401))]), (DkimResult::Pass, Some(DkimProblem::SignedInFuture)));
+    }
+
+    #[test]
+    fn octets_beyond_l_are_a_matter_of_policy() {
+        let length = BODY.len() as u64;
+        let of = |tag: u64, body: &str, honour_length| {
+            let header = format!("{}{HEADER}", signed_as(&[("l", &tag.to_string())], "from"));
+            let options = DkimOptions { honour_length, ..DkimOptions::default() };
+            let outcome = judge_all(&header, body, records(&[RECORD]), &options).remove(0);
+            (outcome.result, outcome.problem, outcome.body_octets)
+        };
+        let longer = format!("{BODY}more\r\n");
+        let both = (length, length + 6);
+        assert_eq!(of(length, BODY, false), (DkimResult::Pass, None, (length, length)));
+        let uncovered = Some(DkimProblem::LengthUncovered);
+        assert_eq!(of(length, &longer, false), (DkimResult::Policy, uncovered, both));
+        assert_eq!(of(length, &longer, true), (DkimResult::Pass, None, both));
+        let beyond = Some(DkimProblem::LengthBeyondBody);
+        assert_eq!(of(length + 1, BODY, true), (DkimResult::PermError, beyond, (length, length)));
+    }
+
+    #[test]
+    fn sha1_is_not_even_asked_about() {
+        let header = format!("{}{HEADER}", signed_as(&[("a", "rsa-sha1")], "from"));
+        let mut index = HeaderIndex::new();
+        let headers = index.scan(header.as_bytes());
+        let options = DkimOptions::default();
+        let mut bodies = BodyHashes::new();
+        let mut verifier = Verifier::begin(headers, None, &options, &mut bodies);
+        assert!(bodies.is_empty());
+        let mut transcript = Transcript::new();
+        let now = Timestamp::from_seconds(NOW);
+        let outcomes =
+            verifier.outcomes(headers, &bodies, &options, now, &mut Answers::new(&mut transcript, &mut NoSource));
+        assert_eq!(outcomes.unwrap()[0].problem, Some(DkimProblem::Sha1));
+        assert_eq!(transcript.question_count(), 0);
+    }
+
+    #[test]
+    fn signature_limit_keeps_the_author_and_the_order() {
+        let other = signed_as(&[("d", "other.example")], "from");
+        let sub = signed_as(&[("d", "mail.example.com")], "from");
+        let own = signed_as(&[], "from");
+        let broken = "DKIM-Signature: v=1; d=\0\r\n";
+        let header = [broken, &other, &sub, &other, &own, &other, HEADER].concat();
+        let domains = |signatures_max| -> Vec<String> {
+            let options = DkimOptions { signatures_max, ..DkimOptions::default() };
+            let outcomes = judge_all(&header, BODY, records(&[RECORD]), &options);
+            outcomes.iter().map(|it| it.domain.map_or("-".to_owned(), |domain| domain.to_string())).collect()
+        };
+        let all = ["-", "other.example", "mail.example.com", "other.example", "example.com", "other.example"];
+        assert_eq!(domains(6), all);
+        assert_eq!(domains(5), all[..5]);
+        assert_eq!(domains(3), ["-", "mail.example.com", "example.com"]);
+        assert_eq!(domains(1), ["example.com"]);
+    }
+
+    #[test]
+    fn nothing_passes_when_the_header_was_cut_off() {
+        let header = format!("{}{HEADER}", signed_as(&[], "from"));
+        let mut index = HeaderIndex::new();
+        index.scan(header.as_bytes());
+        index.mark_over_limit();
+        let headers = index.view(header.as_bytes());
+        let options = DkimOptions::default();
+        let mut bodies = BodyHashes::new();
+        let mut verifier = Verifier::begin(headers, None, &options, &mut bodies);
+        let mut transcript = Transcript::new();
+        let now = Timestamp::from_seconds(NOW);
+        let outcomes =
+            verifier.outcomes(headers, &bodies, &options, now, &mut Answers::new(&mut transcript, &mut NoSource));
+        assert_eq!(outcomes.unwrap()[0].problem, Some(DkimProblem::HeaderOverLimit));
+        assert_eq!(transcript.question_count(), 0);
+    }
+
+    #[test]
+    fn what_is_shown_holds_no_line_ends_and_no_end_of_characters() {
+        let identity = format!("a\r\n\t b{}@example.com", "c".repeat(900));
+        let field = signed_as(&[("i", &identity)], "from");
+        let outcome =
+            judge_all(&format!("{field}{HEADER}"), BODY, records(&[RECORD]), &DkimOptions::default()).remove(0);
+        let shown = outcome.identity.unwrap();
+        assert_eq!((outcome.result, &shown[..3], shown.len()), (DkimResult::Pass, "abc", SHOWN_CHARACTERS_MAX));
+        assert_eq!(outcome.b.unwrap().len(), B_START_CHARACTERS);
+        let question = Question::new(Name::parse("s1._domainkey.example.com").unwrap(), RecordType::Txt);
+        let mut index = HeaderIndex::new();
+        let block = format!("{field}{HEADER}");
+        let verifier =
+            Verifier::begin(index.scan(block.as_bytes()), None, &DkimOptions::default(), &mut BodyHashes::new());
+        let mut transcript = Transcript::new();
+        verifier.ask_keys(&mut Answers::new(&mut transcript, &mut NoSource));
+        assert_eq!(transcript.next_question(), Some(question));
+    }
+}

@@ -1,6 +1,6 @@
 //! DNS messages on the wire: queries are written without the heap, replies are matched and read.
 //!
-//! A reply is judged in two steps. [`matches`] says whether it answers a query at all (RFC 5452 section 9.1); one that
+//! A reply is judged in two steps. [`matches()`] says whether it answers a query at all (RFC 5452 section 9.1); one that
 //! does not is nobody's answer, whatever it holds. [`read_reply`] then reads it: only records on the CNAME chain that
 //! starts at the name asked for are looked at, and nothing else in the message is believed.
 //!

@@ -11,9 +11,12 @@
 
 use memchr::{memchr, memchr2_iter, memmem};
 
-use super::{Defects, FieldKind, Headers};
+use super::{Defects, Field, FieldKind, Headers};
 use crate::dns::Name;
-use crate::limits::{ADDRESS_COMMENT_DEPTH_MAX, DMARC_AUTHOR_DOMAINS_MAX, HEADER_BLOCK_BYTES_MAX};
+use crate::limits::{
+    ADDRESS_COMMENT_DEPTH_MAX, ADDRESS_DOMAIN_BYTES_MAX, DMARC_AUTHOR_DOMAINS_MAX, FROM_ADDRESSES_MAX,
+    HEADER_BLOCK_BYTES_MAX, HEADER_FIELD_BYTES_MAX,
+};
 
 /// Whom the message says it is from.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -45,6 +48,12 @@ pub enum AuthorProblem {
     /// What was cut off may hold another From field.
     #[error("the header block is longer than what is read")]
     HeaderOverLimit,
+    /// More octets than [`HEADER_FIELD_BYTES_MAX`].
+    #[error("a From field longer than what is read")]
+    FieldTooLong,
+    /// More than [`FROM_ADDRESSES_MAX`].
+    #[error("more addresses than are read")]
+    TooManyAddresses,
     /// The field holds no address at all.
     #[error("no address")]
     NoAddress,
@@ -116,6 +125,8 @@ impl AuthorProblem {
             Self::SeveralFromFields => "from-repeated",
             Self::HiddenFrom => "from-hidden",
             Self::HeaderOverLimit => "header-over-limit",
+            Self::FieldTooLong => "from-over-limit",
+            Self::TooManyAddresses => "from-too-many-addresses",
             Self::NoAddress => "from-no-address",
             Self::MissingAt => "from-text-without-address",
             Self::EmptyAddress => "from-empty-address",
@@ -154,11 +165,11 @@ pub fn author(headers: Headers<'_>) -> Author {
         return Author::Unusable(AuthorProblem::HeaderOverLimit);
     }
     let mut domains = Domains::default();
-    let single = domains.read(first.value);
+    let single = domains.read(&first);
     let mut repeated = false;
     for field in fields {
         repeated = true;
-        if single.is_err() || domains.is_full() || domains.read(field.value).is_err() {
+        if single.is_err() || domains.is_full() || domains.read(&field).is_err() {
             break;
         }
     }
@@ -194,6 +205,9 @@ impl Address<'_> {
     /// # Errors
     /// [`AuthorProblem::BadDomain`] when it is no domain name.
     pub fn domain_name(&self) -> Result<Name, AuthorProblem> {
+        if self.domain.len() > ADDRESS_DOMAIN_BYTES_MAX {
+            return Err(AuthorProblem::BadDomain);
+        }
         let text = std::str::from_utf8(self.domain).map_err(|_| AuthorProblem::BadDomain)?;
         let name = Name::parse_domain(text).map_err(|_| AuthorProblem::BadDomain)?;
         if text.is_ascii() || is_made_of_u_labels(text, &name) { Ok(name) } else { Err(AuthorProblem::BadDomain) }
@@ -425,23 +439,25 @@ impl<'a> Addresses<'a> {
 
 /// Distinct domains in order of appearance; the first without the heap.
 #[derive(Default)]
-struct Domains<'a> {
+struct Domains {
     first: Option<Name>,
     others: Vec<Name>,
-    /// The domain read last, as written: lists mostly repeat it.
-    last_text: &'a [u8],
+    address_count: usize,
 }
 
-impl<'a> Domains<'a> {
+impl Domains {
     /// Adds the domains of a field, until there are more than anybody would judge.
-    fn read(&mut self, value: &'a [u8]) -> Result<(), AuthorProblem> {
-        for address in addresses(value) {
+    fn read(&mut self, field: &Field<'_>) -> Result<(), AuthorProblem> {
+        if field.raw.len() > HEADER_FIELD_BYTES_MAX {
+            return Err(AuthorProblem::FieldTooLong);
+        }
+        for address in addresses(field.value) {
             let address = address?;
-            if address.domain == self.last_text {
-                continue;
+            self.address_count += 1;
+            if self.address_count > FROM_ADDRESSES_MAX {
+                return Err(AuthorProblem::TooManyAddresses);
             }
             let domain = address.domain_name()?;
-            self.last_text = address.domain;
             if self.first.is_none() {
                 self.first = Some(domain);
             } else if self.first != Some(domain) && !self.others.contains(&domain) {
@@ -475,25 +491,34 @@ fn hides_from(headers: Headers<'_>) -> bool {
         return false;
     }
     let visible = headers.of_kind(FieldKind::From).count();
-    let first_field = headers.index.fields.first().map_or(usize::MAX, |field| field.start as usize);
     let octets = headers.octets;
-    let line_starts = std::iter::once(0).chain(memchr2_iter(b'\r', b'\n', octets).map(|at| at + 1));
-    let looks = line_starts.filter(|&start| {
-        let folds = start >= 2
-            && octets.get(start - 2..start) == Some(b"\r\n")
-            && matches!(octets.get(start), Some(b' ' | b'\t'))
-            && start > first_field;
-        !folds && octets.get(start..).is_some_and(looks_like_from)
+    let first_field = headers.index.fields.first().map_or(octets.len(), |field| field.start as usize);
+    let looks = memchr2_iter(b'f', b'F', octets).filter(|&at| {
+        let names = octets.get(at..).is_some_and(names_from);
+        names && starts_line(octets, at, first_field)
     });
     looks.take(visible + 1).count() > visible
 }
 
-/// `From` and a colon, with octets in front and between that are no visible characters.
-fn looks_like_from(line: &[u8]) -> bool {
-    let invisible = |octet: &u8| !octet.is_ascii_graphic();
-    let start = line.iter().position(|octet| !invisible(octet) || matches!(octet, b'\r' | b'\n')).unwrap_or(line.len());
-    let Some((name, rest)) = line.get(start..).and_then(|line| line.split_at_checked(4)) else { return false };
-    name.eq_ignore_ascii_case(b"from") && rest.iter().find(|octet| !invisible(octet)) == Some(&b':')
+/// `From` and a colon, whatever is invisible between them.
+fn names_from(octets: &[u8]) -> bool {
+    let Some((name, rest)) = octets.split_at_checked(4) else { return false };
+    name.eq_ignore_ascii_case(b"from") && rest.iter().find(|octet| octet.is_ascii_graphic()) == Some(&b':')
+}
+
+/// True when only invisible octets stand before `at` in its line, and the line does not continue a field.
+fn starts_line(octets: &[u8], at: usize, first_field: usize) -> bool {
+    let before = octets.get(..at).unwrap_or_default();
+    let is_break = |octet: u8| matches!(octet, b'\r' | b'\n');
+    let start = match before.iter().rposition(|&octet| is_break(octet) || octet.is_ascii_graphic()) {
+        None => 0,
+        Some(last) if before.get(last).is_some_and(|&octet| is_break(octet)) => last + 1,
+        Some(_) => return false,
+    };
+    let continues = before.get(..start).is_some_and(|it| it.ends_with(b"\r\n"))
+        && matches!(octets.get(start), Some(b' ' | b'\t'))
+        && start > first_field;
+    !continues
 }
 
 /// Octets that have no place in a field value, wherever they stand.

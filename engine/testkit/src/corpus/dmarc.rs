@@ -49,16 +49,16 @@ fn set_zone(dir: &Path) -> Result<Zone, String> {
 }
 
 /// Refuses keys that this runner does not look at.
-fn check_keys(object: &Value, known: &[&str]) -> Result<(), String> {
+pub(super) fn check_keys(object: &Value, known: &[&str]) -> Result<(), String> {
     let unknown = object.as_object().into_iter().flat_map(Map::keys).find(|key| !known.contains(&key.as_str()));
     unknown.map_or(Ok(()), |key| Err(format!("the runner does not know the key {key}")))
 }
 
-fn expect_equal<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Result<(), String> {
+pub(super) fn expect_equal<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Result<(), String> {
     if found == expected { Ok(()) } else { Err(format!("{what} is {found:?} instead of {expected:?}")) }
 }
 
-fn domain(text: &str) -> Result<Name, String> {
+pub(super) fn domain(text: &str) -> Result<Name, String> {
     Name::parse_domain(text).map_err(|error| format!("{text}: {error}"))
 }
 
@@ -76,14 +76,14 @@ fn dkim_result(word: &str) -> Result<DkimResult, String> {
 
 /// What SPF and DKIM found.
 #[derive(Clone, Debug, Default)]
-struct Authenticated {
-    spf: Option<(Name, SpfResult)>,
-    dkim: Vec<(Name, DkimResult)>,
+pub(super) struct Authenticated {
+    pub(super) spf: Option<(Name, SpfResult)>,
+    pub(super) dkim: Vec<(Name, DkimResult)>,
 }
 
 impl Authenticated {
     /// Reads `spf: {domain, result}` and `dkim: [{domain, result}]`.
-    fn read(case: &Value) -> Result<Self, String> {
+    pub(super) fn read(case: &Value) -> Result<Self, String> {
         let mut it = Self::default();
         if let Some(spf) = case.get("spf").filter(|spf| !spf.is_null()) {
             check_keys(spf, &["domain", "result"])?;

@@ -98,7 +98,7 @@ fn compare_explanation(outcome: &SpfOutcome, expected: &str) -> Result<(), Strin
 /// An error for a key that the set's description does not know.
 fn known_keys(case: &Value, known: &[&str]) -> Result<(), String> {
     let keys = case.as_object().ok_or("not a map")?.keys();
-    keys.filter(|key| !known.contains(&key.as_str())).map(|key| Err(format!("unknown key {key}"))).collect()
+    keys.filter(|key| !known.contains(&key.as_str())).try_for_each(|key| Err(format!("unknown key {key}")))
 }
 
 fn read_ip(text: &str) -> Result<IpAddr, String> {

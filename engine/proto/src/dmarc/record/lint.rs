@@ -1,5 +1,7 @@
 //! What a domain owner should mend in a record.
 
+use crate::limits::DMARC_FINDINGS_MAX;
+
 use super::{
     Record, ReportUri, Request, Tag, TagKind, disposition, failure_options, is_dmarc, mode, psd, tags, uris, yes_or_no,
 };
@@ -11,6 +13,12 @@ pub struct Finding {
     pub kind: FindingKind,
     /// The tag or URI it is about, as written; empty when it is about the whole record.
     pub subject: Box<str>,
+}
+
+impl Finding {
+    fn new(kind: FindingKind, subject: &[u8]) -> Self {
+        Self { kind, subject: String::from_utf8_lossy(subject).into() }
+    }
 }
 
 /// How much a finding matters.
@@ -111,19 +119,20 @@ impl FindingKind {
     }
 }
 
-/// Everything to say about a text that stands at a `_dmarc` name, in the order of its tags.
+/// Everything to say about a text that stands at a `_dmarc` name, in the order of its tags; on a tag no more once
+/// there are [`DMARC_FINDINGS_MAX`] remarks.
 #[must_use]
 pub fn lint(text: &[u8]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut add = |kind, subject: &[u8]| {
-        findings.push(Finding { kind, subject: String::from_utf8_lossy(subject).into() });
-    };
     if !is_dmarc(text) {
-        add(FindingKind::NotDmarc, b"");
-        return findings;
+        return vec![Finding::new(FindingKind::NotDmarc, b"")];
     }
     let mut seen: Vec<&str> = Vec::new();
     for tag in tags(text).skip(1) {
+        if findings.len() >= DMARC_FINDINGS_MAX {
+            break;
+        }
+        let mut add = |kind, subject: &[u8]| findings.push(Finding::new(kind, subject));
         let Some(value) = tag.value else {
             add(FindingKind::NotATag, tag.name);
             continue;
@@ -139,6 +148,7 @@ pub fn lint(text: &[u8]) -> Vec<Finding> {
         }
         lint_value(&tag, value, &mut add);
     }
+    let mut add = |kind, subject: &[u8]| findings.push(Finding::new(kind, subject));
     if Record::read(text).is_some_and(|record| record.request == Request::Unusable) {
         add(FindingKind::Unusable, b"");
     }
@@ -198,6 +208,13 @@ mod tests {
 
     fn words(text: &str) -> Vec<&'static str> {
         lint(text.as_bytes()).iter().map(|finding| finding.kind.word()).collect()
+    }
+
+    #[test]
+    fn remarks_on_tags_hold_on_both_sides_of_their_limit() {
+        let found = |count: usize| words(&format!("v=DMARC1; p=none; rua=mailto:a@b.example{}", ";x=y".repeat(count)));
+        assert_eq!(found(DMARC_FINDINGS_MAX).len(), DMARC_FINDINGS_MAX);
+        assert_eq!(found(DMARC_FINDINGS_MAX + 1).len(), DMARC_FINDINGS_MAX);
     }
 
     #[test]

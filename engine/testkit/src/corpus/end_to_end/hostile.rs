@@ -39,7 +39,14 @@ pub struct Hostile {
 enum Input {
     Message(Box<Case>),
     Spf(Box<Case>),
-    Dmarc { author: Author, spf_domain: Option<Name>, spf_result: SpfResult },
+    Dmarc(Box<Authored>),
+}
+
+/// A DMARC evaluation without a message.
+struct Authored {
+    author: Author,
+    spf_domain: Option<Name>,
+    spf_result: SpfResult,
 }
 
 /// What came out of one run.
@@ -201,7 +208,8 @@ impl Hostile {
                     explanation_octets: verdict.spf.explanation.as_ref().map_or(0, |it| it.len()),
                 })
             }
-            Input::Dmarc { author, spf_domain, spf_result } => {
+            Input::Dmarc(authored) => {
+                let Authored { author, spf_domain, spf_result } = &**authored;
                 let identifiers =
                     Identifiers { author, spf: spf_domain.as_ref().map(|domain| (domain, *spf_result)), dkim: &[] };
                 let evaluate =
@@ -235,14 +243,14 @@ impl Input {
         let name = |text: &str| Name::parse_domain(text).map_err(|error| format!("{text}: {error}"));
         match text(arguments, "kind") {
             "spf" => Ok(Self::Spf(Box::new(message_case(super::envelope(arguments, "ip")?, Vec::new())))),
-            "dmarc" => Ok(Self::Dmarc {
+            "dmarc" => Ok(Self::Dmarc(Box::new(Authored {
                 author: Author::One(name(text(arguments, "from"))?),
                 spf_domain: match text(&arguments["spf"], "domain") {
                     "" => None,
                     domain => Some(name(domain)?),
                 },
                 spf_result: if text(&arguments["spf"], "result") == "pass" { SpfResult::Pass } else { SpfResult::Fail },
-            }),
+            }))),
             other => Err(format!("unknown kind {other}")),
         }
     }

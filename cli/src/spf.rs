@@ -1,0 +1,124 @@
+//! `mailproof spf`: one client against the records of MAIL FROM and HELO.
+
+use std::io::{self, Write};
+
+use mailproof_proto::spf::{Check, Identity, ReceivedSpf, SpfOutcome};
+use mailproof_proto::verification::{Envelope, Options};
+use serde_json::{Value, json};
+
+use crate::arguments::SpfArguments;
+use crate::failure::Failure;
+use crate::judge;
+use crate::questions;
+use crate::report::spf_tone;
+use crate::table::Tone;
+use crate::words::visible;
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// What ends the run.
+pub(crate) fn run(arguments: &SpfArguments) -> Result<(), Failure> {
+    let receiver = arguments.receiver.clone().unwrap_or_else(judge::host_name);
+    let options = Options { authserv_id: receiver.clone(), ..Options::default() };
+    let engine = judge::engine(&arguments.dns, options, arguments.now)?;
+    let mail_from = arguments.mail_from.trim_start_matches('<').trim_end_matches('>');
+    let check = Check {
+        ip: arguments.ip,
+        helo: &arguments.helo,
+        mail_from,
+        receiver: &receiver,
+        now_seconds: engine.now().seconds(),
+    };
+    // SPF needs no octet of the message; one without a From field causes no other question.
+    let mut session = engine.session(Envelope::new(arguments.ip, arguments.helo.as_str(), mail_from));
+    let verdict = session.finish();
+    let (sender, helo) = (verdict.spf.clone(), verdict.helo.clone());
+    let received = ReceivedSpf::new(Identity::MailFrom, &check, &sender);
+    let written = if arguments.json {
+        writeln!(io::stdout(), "{}", to_json(&check, &sender, &helo, &received))
+    } else {
+        writeln!(
+            anstream::stdout(),
+            "{}",
+            to_text(&check, &sender, &helo, &received, &questions::told(session.transcript(), true))
+        )
+    };
+    written.map_err(Failure::Output)?;
+    judge::end(&engine)
+}
+
+fn to_json(check: &Check<'_>, sender: &SpfOutcome, helo: &SpfOutcome, received: &ReceivedSpf) -> Value {
+    json!({
+        "v": 1,
+        "ip": check.ip.to_string(),
+        "mail_from": check.mail_from,
+        "spf": outcome_to_json(sender),
+        "helo": outcome_to_json(helo),
+        "received_spf": unfolded(received),
+    })
+}
+
+fn outcome_to_json(outcome: &SpfOutcome) -> Value {
+    json!({
+        "result": outcome.result.word(),
+        "domain": outcome.domain.map(|domain| domain.to_string()),
+        "problem": outcome.problem.as_ref().map(|problem| problem.word()),
+        "problem_text": outcome.problem.as_ref().map(ToString::to_string),
+        "mechanism": outcome.mechanism.as_ref().map(|term| term.as_str()),
+        "explanation": outcome.explanation,
+        "lookups": outcome.lookup_count,
+        "void_lookups": outcome.void_lookup_count,
+    })
+}
+
+fn to_text(
+    check: &Check<'_>,
+    sender: &SpfOutcome,
+    helo: &SpfOutcome,
+    received: &ReceivedSpf,
+    questions: &[String],
+) -> String {
+    let mail_from = if check.mail_from.is_empty() {
+        format!("<> (stands for postmaster@{})", check.helo)
+    } else {
+        check.mail_from.to_owned()
+    };
+    let mut lines = vec![format!("Client     {}", check.ip.to_canonical()), String::new()];
+    lines.extend(outcome_lines("MAIL FROM", &mail_from, sender));
+    lines.push(String::new());
+    lines.extend(outcome_lines("HELO", check.helo, helo));
+    lines.extend([String::new(), Tone::Strong.paint("Questions")]);
+    lines.extend(questions.iter().map(|question| format!("  {question}")));
+    lines.extend([String::new(), format!("Received-SPF: {}", visible(&unfolded(received)))]);
+    lines.join("\n")
+}
+
+/// One identity with everything known about its outcome.
+pub(crate) fn outcome_lines(what: &str, identity: &str, outcome: &SpfOutcome) -> Vec<String> {
+    let result = spf_tone(outcome.result).paint(outcome.result.word());
+    let mut lines = vec![format!("{} {result}", Tone::Strong.paint(&format!("{what:<10}")))];
+    let mut line = |name: &str, value: &str| lines.push(format!("  {name:<13}{}", visible(value)));
+    line("identity", identity);
+    if let Some(domain) = &outcome.domain {
+        line("domain", &domain.to_string());
+    }
+    if let Some(term) = &outcome.mechanism {
+        line("decided by", term.as_str());
+    }
+    if let Some(problem) = &outcome.problem {
+        line("because", &format!("{problem} [{}]", problem.word()));
+    }
+    if let Some(explanation) = &outcome.explanation {
+        line("owner says", explanation);
+    }
+    if outcome.lookup_count > 0 || outcome.void_lookup_count > 0 {
+        line("lookups", &format!("{} of 10, {} of 2 void", outcome.lookup_count, outcome.void_lookup_count));
+    }
+    lines
+}
+
+/// The field on one line.
+fn unfolded(received: &ReceivedSpf) -> String {
+    received.to_string().split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+}
