@@ -166,6 +166,20 @@ impl Report {
         }
     }
 
+    /// How often each oracle agreed about each subject, and disagreed in each class.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(String, u64)> {
+        let mut counts = Vec::new();
+        for tally in &self.tallies {
+            let agreements = tally.agreements.iter().map(|(subject, count)| (subject.to_string(), *count));
+            let disagreements = tally.disagreements.iter().map(|(class, count)| ((*class).to_owned(), *count));
+            counts.extend(
+                agreements.chain(disagreements).map(|(what, count)| (format!("{} {what}", tally.oracle), count)),
+            );
+        }
+        counts
+    }
+
     /// Everything as text; the last line holds the sums.
     #[must_use]
     pub fn text(&self) -> String {
