@@ -57,6 +57,7 @@ pub const CLASSES: &[Class] = &[
     mail_auth_spf("mail-auth-spf-ip6-matches-ipv4", "RFC 7208 sections 5 and 5.6", is_ipv4_client, without_ip6_terms),
     mail_auth_spf("mail-auth-spf-mapped-client", "RFC 7208 section 5", |_, _| true, with_plain_client),
     mail_auth_spf("mail-auth-spf-local-part", "RFC 7208 section 4.3", has_odd_local_part, with_plain_local_part),
+    mail_auth_spf("mail-auth-spf-final-dot", "RFC 7208 sections 4.3 and 7.3", |_, _| true, without_final_dot),
     mail_auth_spf("mail-auth-spf-nested-include", "RFC 7208 section 5.2", |_, _| true, without_nested_includes),
     mail_auth_spf("mail-auth-spf-exists-asks-aaaa", "RFC 7208 section 5.7", |_, _| true, without_exists),
     mail_auth_spf("mail-auth-spf-odd-modifier", "RFC 7208 sections 6 and 12", |_, _| true, without_odd_modifiers),
@@ -84,7 +85,7 @@ pub const CLASSES: &[Class] = &[
         (theirs(it, "Calculated body hash") || why(it, "body-hash-mismatch")) && features::has_bare_line_end(case)
     }),
     mail_auth_dkim("mail-auth-dkim-space-before-colon", "RFC 5322 section 4.5, RFC 6376 section 5.4.2", |case, it| {
-        ours_alone_passes(it) && features::has_space_before_colon(case)
+        (ours_alone_passes(it) || why(it, "signature-mismatch")) && features::has_space_before_colon(case)
     }),
     mail_auth_dkim("mail-auth-dkim-signs-signature", "RFC 6376 section 5.4", names_signature_below_another),
     both(mail_auth_dkim("mail-auth-dkim-length-refused", "RFC 6376 section 8.2", |_, it| theirs(it, "Insecure 'l='"))),
@@ -103,7 +104,7 @@ pub const CLASSES: &[Class] = &[
     }),
     mail_auth_dkim("mail-auth-dkim-from-not-signed", "RFC 6376 section 6.1.1", has_unsigned_from),
     both(mail_auth_dkim("mail-auth-dkim-asks-first", "RFC 6376 section 6.1", |_, it| {
-        it.theirs.result == "temperror" && (why(it, "identity-mismatch") || why(it, "unknown-query-method"))
+        it.theirs.result == "temperror" && it.ours.result == "not pass" && is_about_signature(it)
     })),
     both(mail_auth_dkim("mail-auth-dkim-body-first", "RFC 6376 section 6.1", |_, it| {
         it.ours.result == "temperror" && (theirs(it, "Calculated body hash") || theirs(it, "Signature expired"))
@@ -111,6 +112,12 @@ pub const CLASSES: &[Class] = &[
     mail_auth_dkim("mail-auth-dkim-key-restrictions", "RFC 6376 sections 3.6.1 and 6.1.2", has_key_restrictions),
     mail_auth_dkim("mail-auth-dkim-key-grammar", "RFC 6376 section 3.6.1", has_bad_key_record),
     both(mail_auth_dkim("mail-auth-dkim-repeated-field", "RFC 6376 section 8.15", has_repeated_field)),
+    both(mail_auth_dkim("mail-auth-no-header", "RFC 5322 section 2.1", |_, it| {
+        it.theirs.result == "crash" && it.theirs.why.contains("finds no header field")
+    })),
+    mail_auth_dkim("mail-auth-dkim-header-ends-early", "RFC 5322 section 2.1", |case, it| {
+        ours_alone_passes(it) && features::has_line_without_colon(case)
+    }),
     // mail-auth, ARC: the same faults, as it judges message signatures with the same routines.
     mail_auth_arc("mail-auth-arc-blank-end", "RFC 6376 section 3.4.4", |case, it| {
         ours_alone_passes(it) && features::ends_in_blank_space(case)
@@ -150,11 +157,24 @@ pub const CLASSES: &[Class] = &[
         |_, it| it.theirs.result == "temperror",
         Some(without_failing_policies),
     ),
+    mail_auth_dmarc(
+        "mail-auth-dmarc-header-ends-early",
+        "RFC 5322 section 2.1",
+        |case, _| features::has_line_without_colon(case),
+        None,
+    ),
     // mail-auth, the policy that applies: the same causes as for the result.
     policy("mail-auth-policy-version-case", "RFC 9989 section 4.7", without_odd_dmarc_versions),
     policy("mail-auth-policy-several-records", "RFC 9989 section 4.10", without_several_policies),
     policy("mail-auth-policy-bad-value", "RFC 9989 sections 4.7 and 4.10.1", without_bad_values),
     policy("mail-auth-policy-np", "RFC 9989 sections 4.7 and 4.10.1", without_np),
+    judged(
+        Oracle::MailAuth,
+        Subject::Policy,
+        "mail-auth-policy-header-ends-early",
+        "RFC 5322 section 2.1",
+        |case, _| features::has_line_without_colon(case),
+    ),
     judged(
         Oracle::MailAuth,
         Subject::Policy,
@@ -204,7 +224,7 @@ pub const CLASSES: &[Class] = &[
         "pyspf-asks-every-exchange",
         Right::Both,
         "RFC 7208 sections 4.6.4 and 5.4",
-        |_, it| it.theirs.why.contains("Void lookup limit"),
+        |_, it| it.theirs.why.contains("Void lookup limit") || it.theirs.result == "temperror",
         Some(without_mx_terms),
     ),
     pyspf(
@@ -215,6 +235,7 @@ pub const CLASSES: &[Class] = &[
         Some(with_nested_voids),
     ),
     pyspf("pyspf-pointer-errors", Right::Ours, "RFC 7208 sections 5.5 and 7.3", |_, _| true, Some(without_pointers)),
+    pyspf("pyspf-empty-parts", Right::Both, "RFC 7208 section 7.3", |_, _| true, Some(without_delimiters)),
     // dkimpy.
     dkimpy("dkimpy-space-before-colon", Right::Ours, "RFC 5322 section 4.5", |case, it| {
         theirs(it, "MessageFormatError: Unexpected") && features::has_space_before_colon(case)
@@ -224,6 +245,14 @@ pub const CLASSES: &[Class] = &[
     }),
     dkimpy("dkimpy-falls-over", Right::Ours, "RFC 6376 section 6.1", |_, it| {
         it.theirs.result == "crash" && it.ours.result == "not pass"
+    }),
+    dkimpy("dkimpy-asks-first", Right::Both, "RFC 6376 section 6.1", |_, it| {
+        it.theirs.result == "temperror" && it.ours.result == "not pass" && is_about_signature(it)
+    }),
+    dkimpy("dkimpy-expired-first", Right::Both, "RFC 6376 section 6.1", |case, it| {
+        it.ours.result == "temperror"
+            && theirs(it, "ValidationError: x= value is past")
+            && signature(case, it).and_then(|it| it.value("x")).is_some_and(|value| value == "1600000000")
     }),
     dkimpy("dkimpy-blank-end", Right::Ours, "RFC 6376 section 3.4.4", |case, it| {
         ours_alone_passes(it)
@@ -361,12 +390,12 @@ fn key_value(case: &Case, comparison: &Comparison, tag: &str) -> Option<String> 
 
 fn key_tags(case: &Case, comparison: &Comparison) -> Option<Vec<(String, String)>> {
     let name = signature(case, comparison)?.key_name();
-    let (_, text) = case.records().texts().find(|(it, _)| it.eq_ignore_ascii_case(&name))?;
-    Some(tags(&text))
+    let texts = features::texts_at(case, &name);
+    Some(tags(texts.first()?))
 }
 
 fn has_several_keys(case: &Case, comparison: &Comparison) -> bool {
-    signature(case, comparison).is_some_and(|it| features::text_count(case, &it.key_name()) > 1)
+    signature(case, comparison).is_some_and(|it| features::texts_at(case, &it.key_name()).len() > 1)
 }
 
 fn has_bad_tag_list(case: &Case, comparison: &Comparison) -> bool {
@@ -427,6 +456,27 @@ fn names_signature_below_another(case: &Case, comparison: &Comparison) -> bool {
     ours_alone_passes(comparison)
         && comparison.index > 0
         && signature(case, comparison).is_some_and(|it| it.names().contains(&"dkim-signature".to_owned()))
+}
+
+/// Problems that show before a key is asked for.
+fn is_about_signature(comparison: &Comparison) -> bool {
+    const PROBLEMS: [&str; 14] = [
+        "syntax",
+        "duplicate-tag",
+        "missing-tag",
+        "unknown-version",
+        "unknown-algorithm",
+        "unknown-canonicalization",
+        "unknown-query-method",
+        "bad-base64",
+        "bad-domain",
+        "bad-header-names",
+        "bad-length",
+        "bad-time",
+        "from-not-signed",
+        "identity-mismatch",
+    ];
+    PROBLEMS.iter().any(|problem| why(comparison, problem))
 }
 
 fn has_bad_key_record(case: &Case, comparison: &Comparison) -> bool {
@@ -623,6 +673,16 @@ fn without_odd_modifiers(case: &Case) -> Case {
 
 fn without_mx_terms(case: &Case) -> Case {
     features::with_terms(case, |_, term| (!mechanism(term).starts_with("mx")).then(|| term.to_owned()))
+}
+
+/// No macro that splits at anything but dots.
+fn without_delimiters(case: &Case) -> Case {
+    features::with_terms(case, |_, term| {
+        let splits = |inside: &str| {
+            inside.split('}').next().is_some_and(|inside| inside.contains(['-', '+', ',', '/', '_', '=']))
+        };
+        (!term.split("%{").skip(1).any(splits)).then(|| term.to_owned())
+    })
 }
 
 fn without_percents(case: &Case) -> Case {

@@ -287,7 +287,14 @@ fn pair_signatures(case: &Case, ours: &[SignatureOutcome], opinion: &Opinion) ->
         let same = |it: &&SignatureOpinion| is_same(it.domain.as_deref(), "d") && is_same(it.selector.as_deref(), "s");
         pairs.push(readable.iter().position(same).map(|at| signature_opinion(readable.remove(at))));
     }
-    // What is left could be read by one side only.
+    // What is left could be read by one side only; of these, those with `l=` say so.
+    for (field, pair) in features::signatures(case).iter().zip(&mut pairs) {
+        let refused =
+            unreadable.iter().position(|it| it.reason.as_ref().is_some_and(|why| why.starts_with("Insecure")));
+        if let (None, Some(_), Some(at)) = (&pair, field.value("l"), refused) {
+            *pair = Some(signature_opinion(unreadable.remove(at)));
+        }
+    }
     for pair in pairs.iter_mut().filter(|pair| pair.is_none()) {
         *pair = (!unreadable.is_empty()).then(|| signature_opinion(unreadable.remove(0)));
     }

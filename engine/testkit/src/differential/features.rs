@@ -125,9 +125,25 @@ pub(super) fn has_space_before_colon(case: &Case) -> bool {
     })
 }
 
-/// TXT records at a name.
-pub(super) fn text_count(case: &Case, name: &str) -> usize {
-    case.records().texts().filter(|(it, _)| it.eq_ignore_ascii_case(name)).count()
+/// The texts at a name, or at the name that it is an alias of.
+pub(super) fn texts_at(case: &Case, name: &str) -> Vec<String> {
+    let records = case.records();
+    let alias = records.0.iter().find(|(it, _)| it.eq_ignore_ascii_case(name)).and_then(|(_, list)| {
+        let target = list.iter().find_map(|record| record["CNAME"].as_str())?;
+        Some(target.to_owned())
+    });
+    let name = alias.as_deref().unwrap_or(name);
+    records.texts().filter(|(it, _)| it.eq_ignore_ascii_case(name)).map(|(_, text)| text).collect()
+}
+
+/// A field whose first line has no colon: a name with folding behind it, or no field at all.
+pub(super) fn has_line_without_colon(case: &Case) -> bool {
+    message(case).is_some_and(|message| {
+        message.parts.fields.iter().any(|field| {
+            let end = memchr::memmem::find(field, b"\r\n").unwrap_or(field.len());
+            !field[..end].contains(&b':')
+        })
+    })
 }
 
 /// A text that is an SPF record (RFC 7208 section 4.5).
@@ -152,16 +168,23 @@ pub(super) fn with_terms(case: &Case, mut change: impl FnMut(&str, &str) -> Opti
     case.with_records(records)
 }
 
-/// The case without terms that the grammar does not allow.
+/// The case without terms that the grammar does not allow, a second `redirect` or `exp` among them.
 pub(super) fn with_legal_terms(case: &Case) -> Case {
-    let mut once = Vec::new();
-    with_terms(case, |_, term| {
-        let name = term.split('=').next().unwrap_or_default().to_ascii_lowercase();
-        if matches!(&*name, "redirect" | "exp") && term.contains('=') {
-            if once.contains(&term.to_owned()) {
-                return None;
+    let mut seen: Vec<String> = Vec::new();
+    let mut at = String::new();
+    with_terms(case, |name, term| {
+        if at != name {
+            seen.clear();
+            name.clone_into(&mut at);
+        }
+        if let Some((modifier, _)) = term.split_once('=') {
+            let modifier = modifier.to_ascii_lowercase();
+            if matches!(&*modifier, "redirect" | "exp") {
+                if seen.contains(&modifier) {
+                    return None;
+                }
+                seen.push(modifier);
             }
-            once.push(term.to_owned());
         }
         grammar::is_legal_term(term).then(|| term.to_owned())
     })

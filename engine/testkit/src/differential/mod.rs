@@ -254,7 +254,8 @@ fn explain(
         match rest_comparisons.iter().find(same) {
             Some(left) if left.agrees() => others == 0,
             Some(left) => others > 0 && explain(oracle, &rest, left, oracles, others - 1).is_some(),
-            None => false,
+            // Policies are compared only where the results are the same.
+            None => others == 0 && comparison.subject == Subject::Policy,
         }
     })
 }
