@@ -136,8 +136,8 @@ pub(crate) struct BatchArguments {
     /// beside the stream. Verdicts are written as JSON lines in the order of the stream
     #[arg(long, value_name = "STREAM", conflicts_with_all = ["files", "ip", "helo", "mail_from", "from_trace"])]
     pub(crate) batch: Option<PathBuf>,
-    /// Hold the messages in memory, judge them N times and report each pass on standard error; the verdicts of the last
-    /// are written
+    /// Hold the messages in memory, judge them N times and report each pass on standard error; the last one's verdicts
+    /// are written, and making their lines is part of it
     #[arg(long, value_name = "N", requires = "batch", conflicts_with = "files", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) passes: Option<u32>,
 }

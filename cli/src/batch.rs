@@ -5,10 +5,9 @@ use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mailproof::Engine;
-use mailproof_proto::verdict::Verdict;
 use mailproof_proto::verification::Envelope;
 
 use crate::arguments::VerifyArguments;
@@ -134,12 +133,12 @@ struct Passes<'a> {
     lines: &'a [Line],
 }
 
-/// The verdicts of one thread, each with the place of its message; empty unless they are kept.
-type Kept = Vec<(usize, Result<Verdict, &'static str>)>;
+/// The lines of one thread, each with the place of its message; empty unless they are kept.
+type Kept = Vec<(usize, String)>;
 
 impl Passes<'_> {
     fn run(&self, passes: u32) -> Result<(), Failure> {
-        let (mut whole, mut cpu) = (Cost::default(), None);
+        let mut whole = Cost { cpu: Some(Duration::ZERO), ..Cost::default() };
         let mut kept = Kept::new();
         for pass in 1..=passes {
             let (started, meter) = (Instant::now(), CpuMeter::start());
@@ -153,10 +152,9 @@ impl Passes<'_> {
             whole.messages += cost.messages;
             whole.octets += cost.octets;
             whole.elapsed += cost.elapsed;
-            cpu = cpu.or(Some(std::time::Duration::ZERO)).zip(cost.cpu).map(|(sum, more)| sum + more);
+            whole.cpu = whole.cpu.zip(cost.cpu).map(|(sum, more)| sum + more);
             kept.extend(shares.into_iter().flatten());
         }
-        whole.cpu = cpu;
         self.write(kept)?;
         summarize("all passes: ", &whole);
         Ok(())
@@ -190,10 +188,13 @@ impl Passes<'_> {
             };
             for (at, line) in rest.iter().take(SHARE_MESSAGES).enumerate() {
                 let Ok(message) = &line.message else { continue };
-                let judged =
-                    judge.judge(&message.octets, message.envelope.clone(), |verdict, _| keep.then(|| verdict.clone()));
-                if let Some(judged) = judged.transpose() {
-                    kept.push((start + at, judged));
+                let id = line.id.as_deref();
+                // Lines take less memory than verdicts, and less time than the page faults of keeping those.
+                let judged = judge.judge(&message.octets, message.envelope.clone(), |verdict, _| {
+                    keep.then(|| verdict.to_json(id.unwrap_or_default()))
+                });
+                if let Some(line) = judged.unwrap_or_else(|error| Some(error_line(id, error))) {
+                    kept.push((start + at, line));
                 }
             }
         }
@@ -204,12 +205,10 @@ impl Passes<'_> {
         let mut kept = kept.into_iter().peekable();
         let mut out = BufWriter::new(io::stdout());
         for (at, line) in self.lines.iter().enumerate() {
-            let id = line.id.as_deref();
             let written = match (kept.next_if(|(place, _)| *place == at), &line.message) {
-                (Some((_, Ok(verdict))), _) => verdict.to_json(id.unwrap_or_default()),
-                (Some((_, Err(error))), _) => error_line(id, error),
-                (None, Err(error)) => error_line(id, error),
-                (None, Ok(_)) => error_line(id, "not judged"),
+                (Some((_, written)), _) => written,
+                (None, Err(error)) => error_line(line.id.as_deref(), error),
+                (None, Ok(_)) => error_line(line.id.as_deref(), "not judged"),
             };
             writeln!(out, "{written}").map_err(Failure::Output)?;
         }

@@ -259,8 +259,8 @@ impl Verification {
             Author::One(domain) => Some(domain),
             Author::Several(_) | Author::Unusable(_) => None,
         };
-        self.signatures = Verifier::begin(headers, aligned_with, &self.options.dkim, &mut self.bodies);
-        self.chain = Validator::begin(headers, &self.options.dkim, &mut self.bodies);
+        self.signatures.restart(headers, aligned_with, &self.options.dkim, &mut self.bodies);
+        self.chain.restart(headers, &self.options.dkim, &mut self.bodies);
     }
 
     fn push_body(&mut self, octets: &[u8]) {

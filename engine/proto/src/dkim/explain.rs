@@ -116,19 +116,19 @@ mod tests {
     #[test]
     fn a_signature_taken_apart() {
         let block = b"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/simple; d=a.example; s=s1;\r\n\
-            \th=From:To:From; bh=frcCV1k9oG9oKj3dpU\r\n qJdg1PxRT2RSN/XKdLCPjaYaY=; b=QUJD\r\n REVGR0hJSktM\r\n\
+            \th=From:To:From; bh=frcCV1k9oG9oKj3dpU\r\n qdJg1PxRT2RSN/XKdLCPjaYaY=; b=QUJD\r\n REVGR0hJSktM\r\n\
             From:  x@a.example\r\n";
         let mut index = HeaderIndex::new();
         let found = explain(index.scan(block), FieldKind::DkimSignature, b"").remove(0);
         assert_eq!(found.b, "QUJDREVG");
-        assert_eq!(found.body_hash_signed, "frcCV1k9oG9oKj3dpUqJdg1PxRT2RSN/XKdLCPjaYaY=");
+        assert_eq!(found.body_hash_signed, "frcCV1k9oG9oKj3dpUqdJg1PxRT2RSN/XKdLCPjaYaY=");
         assert_eq!(found.body_hash_found.as_deref(), Some(found.body_hash_signed.as_str()));
         assert_eq!(found.signed.iter().map(|it| it.found).collect::<Vec<_>>(), [true, false, false]);
         let header = String::from_utf8(found.header).unwrap();
         assert_eq!(
             header,
             "from:x@a.example\r\ndkim-signature:v=1; a=rsa-sha256; c=relaxed/simple; d=a.example; s=s1; \
-             h=From:To:From; bh=frcCV1k9oG9oKj3dpU qJdg1PxRT2RSN/XKdLCPjaYaY=; b="
+             h=From:To:From; bh=frcCV1k9oG9oKj3dpU qdJg1PxRT2RSN/XKdLCPjaYaY=; b="
         );
         assert_eq!(found.question.unwrap().to_string(), "s1._domainkey.a.example TXT");
     }
