@@ -88,6 +88,10 @@ pub const CLASSES: &[Class] = &[
         (ours_alone_passes(it) || why(it, "signature-mismatch")) && features::has_space_before_colon(case)
     }),
     mail_auth_dkim("mail-auth-dkim-signs-signature", "RFC 6376 section 5.4", names_signature_below_another),
+    mail_auth_dkim("mail-auth-dkim-length-zero", "RFC 6376 section 3.5", |case, it| {
+        why(it, "length-uncovered")
+            && signature(case, it).and_then(|it| it.value("l")).is_some_and(|value| value == "0")
+    }),
     both(mail_auth_dkim("mail-auth-dkim-length-refused", "RFC 6376 section 8.2", |_, it| theirs(it, "Insecure 'l='"))),
     both(mail_auth_dkim("mail-auth-dkim-several-keys", "RFC 6376 section 3.6.2.2", has_several_keys)),
     mail_auth_dkim("mail-auth-dkim-tag-list", "RFC 6376 section 3.2", has_bad_tag_list),
@@ -127,7 +131,9 @@ pub const CLASSES: &[Class] = &[
         ours_alone_passes(it) && features::has_space_before_colon(case)
     }),
     mail_auth_arc("mail-auth-arc-incomplete-set", "RFC 8617 section 5.2", |case, it| {
-        why(it, "incomplete-set") && it.theirs.result == "none" && !has_field(case, b"ARC-Message-Signature")
+        (why(it, "incomplete-set") || why(it, "duplicate-field"))
+            && it.theirs.result == "none"
+            && !has_field(case, b"ARC-Message-Signature")
     }),
     // mail-auth, DMARC.
     mail_auth_dmarc(
@@ -255,8 +261,7 @@ pub const CLASSES: &[Class] = &[
             && signature(case, it).and_then(|it| it.value("x")).is_some_and(|value| value == "1600000000")
     }),
     dkimpy("dkimpy-blank-end", Right::Ours, "RFC 6376 section 3.4.4", |case, it| {
-        ours_alone_passes(it)
-            && theirs(it, "ValidationError: body hash")
+        (theirs(it, "ValidationError: body hash") || why(it, "body-hash-mismatch"))
             && features::last_line_ends_in_blank(case)
             && signature(case, it).is_some_and(|it| it.body_is_relaxed())
     }),
@@ -460,7 +465,8 @@ fn names_signature_below_another(case: &Case, comparison: &Comparison) -> bool {
 
 /// Problems that show before a key is asked for.
 fn is_about_signature(comparison: &Comparison) -> bool {
-    const PROBLEMS: [&str; 14] = [
+    const PROBLEMS: [&str; 15] = [
+        "sha1",
         "syntax",
         "duplicate-tag",
         "missing-tag",
@@ -639,6 +645,13 @@ fn without_nested_includes(case: &Case) -> Case {
         }
         None
     });
+    for (name, list) in &case.records().0 {
+        if let Some(alias) = list.iter().find_map(|record| record["CNAME"].as_str())
+            && targets.contains(&name.to_ascii_lowercase())
+        {
+            targets.push(alias.to_ascii_lowercase());
+        }
+    }
     features::with_terms(case, |name, term| {
         let is_nested = mechanism(term).starts_with("include") && targets.contains(&name.to_ascii_lowercase());
         (!is_nested).then(|| term.to_owned())

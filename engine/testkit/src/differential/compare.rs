@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mailproof::cross_check::{Opinion, Received, SecondOpinion, SignatureOpinion};
 use mailproof::zone::Zone;
-use mailproof_proto::dkim::{DkimOptions, SignatureOutcome};
+use mailproof_proto::dkim::{DkimOptions, DkimResult, SignatureOutcome};
 use mailproof_proto::dmarc::{Disposition, DmarcResult};
 use mailproof_proto::spf::{self, Check, SpfOptions, SpfOutcome};
 use mailproof_proto::time::Timestamp;
@@ -288,10 +288,11 @@ fn pair_signatures(case: &Case, ours: &[SignatureOutcome], opinion: &Opinion) ->
         pairs.push(readable.iter().position(same).map(|at| signature_opinion(readable.remove(at))));
     }
     // What is left could be read by one side only; of these, those with `l=` say so.
-    for (field, pair) in features::signatures(case).iter().zip(&mut pairs) {
+    for ((field, outcome), pair) in features::signatures(case).iter().zip(ours).zip(&mut pairs) {
         let refused =
             unreadable.iter().position(|it| it.reason.as_ref().is_some_and(|why| why.starts_with("Insecure")));
-        if let (None, Some(_), Some(at)) = (&pair, field.value("l"), refused) {
+        let is_read = outcome.result != DkimResult::Neutral && field.value("l").is_some_and(|length| length != "0");
+        if let (None, true, Some(at)) = (&pair, is_read, refused) {
             *pair = Some(signature_opinion(unreadable.remove(at)));
         }
     }
