@@ -55,7 +55,7 @@ use mail_auth::{
 
 use mailproof_proto::arc::ArcResult;
 use mailproof_proto::dkim::DkimResult;
-use mailproof_proto::dmarc::DmarcResult;
+use mailproof_proto::dmarc::{Disposition, DmarcResult};
 use mailproof_proto::dns::{Answer, Mx, Name, Outcome, Question, RecordSet, RecordType};
 use mailproof_proto::spf::SpfResult;
 
@@ -91,6 +91,8 @@ pub struct Opinion {
     pub arc: ArcResult,
     /// DMARC.
     pub dmarc: DmarcResult,
+    /// The policy of the record that applies, for this author; `None` where there is no record.
+    pub policy: Option<Disposition>,
     /// Questions the caller had no answer to; each counted as failed.
     pub unanswered: Vec<Question>,
 }
@@ -178,6 +180,7 @@ impl SecondOpinion {
             dkim: dkim.iter().map(SignatureOpinion::read).collect(),
             arc: arc_result(arc.result()),
             dmarc: dmarc_result(&dmarc.result()),
+            policy: dmarc.dmarc_record().and_then(|_| disposition(dmarc.policy())),
             unanswered: dns.unanswered.take(),
         })
     }
@@ -258,6 +261,15 @@ fn dmarc_result(theirs: &mail_auth::DmarcResult) -> DmarcResult {
         mail_auth::DmarcResult::TempError(_) => DmarcResult::TempError,
         mail_auth::DmarcResult::PermError(_) => DmarcResult::PermError,
         mail_auth::DmarcResult::None => DmarcResult::None,
+    }
+}
+
+fn disposition(theirs: mail_auth::dmarc::Policy) -> Option<Disposition> {
+    match theirs {
+        mail_auth::dmarc::Policy::None => Some(Disposition::None),
+        mail_auth::dmarc::Policy::Quarantine => Some(Disposition::Quarantine),
+        mail_auth::dmarc::Policy::Reject => Some(Disposition::Reject),
+        mail_auth::dmarc::Policy::Unspecified => None,
     }
 }
 

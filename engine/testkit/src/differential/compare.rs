@@ -7,13 +7,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mailproof::cross_check::{Opinion, Received, SecondOpinion, SignatureOpinion};
 use mailproof::zone::Zone;
-use mailproof_proto::dkim::{DkimOptions, SignatureOutcome};
+use mailproof_proto::dkim::{DkimOptions, DkimResult, SignatureOutcome};
+use mailproof_proto::dmarc::{Disposition, DmarcResult};
 use mailproof_proto::spf::{self, Check, SpfOptions, SpfOutcome};
 use mailproof_proto::time::Timestamp;
 use mailproof_proto::verdict::Verdict;
 use mailproof_proto::verification::{Envelope, Options};
 use serde_json::json;
 
+use super::features;
 use super::python::Python;
 use crate::drive::{Order, drive};
 use crate::generate::sign::field_name;
@@ -42,6 +44,8 @@ pub enum Subject {
     Arc,
     /// The DMARC result.
     Dmarc,
+    /// The policy that applies, where DMARC passes or fails.
+    Policy,
 }
 
 /// A case, and the choices with which our side judges it.
@@ -87,7 +91,7 @@ pub struct Comparison {
 }
 
 /// The oracles at hand.
-pub struct Oracles {
+pub(super) struct Oracles {
     /// mail-auth.
     pub mail_auth: SecondOpinion,
     /// The Python oracle that is asked at present.
@@ -254,7 +258,7 @@ fn compare_message(input: &MessageCase, case: &Case, oracles: &Oracles) -> Resul
     };
     let spf = opinion.spf.map_or("none", |it| it.word());
     let mut comparisons = vec![Comparison::new(Subject::Spf, spf_view(&verdict.spf), View::new(spf, ""))];
-    comparisons.extend(pair_signatures(&verdict.dkim, &opinion));
+    comparisons.extend(pair_signatures(case, &verdict.dkim, &opinion));
     let ours = View::new(verdict.arc.result.word(), verdict.arc.problem.map_or("", |it| it.word()));
     comparisons.push(Comparison::new(Subject::Arc, ours, View::new(opinion.arc.word(), "")));
     // DMARC builds on SPF and DKIM: it is compared where these are the same.
@@ -262,27 +266,38 @@ fn compare_message(input: &MessageCase, case: &Case, oracles: &Oracles) -> Resul
         let dmarc = &verdict.dmarc;
         let ours = View::new(dmarc.result.word(), dmarc.problem.map_or("", |it| it.word()));
         comparisons.push(Comparison::new(Subject::Dmarc, ours, View::new(opinion.dmarc.word(), "")));
+        if dmarc.result == opinion.dmarc && matches!(dmarc.result, DmarcResult::Pass | DmarcResult::Fail) {
+            let word = |policy: Option<Disposition>| policy.map_or("none found", Disposition::word);
+            let (ours, theirs) = (word(dmarc.policy), word(opinion.policy));
+            comparisons.push(Comparison::new(Subject::Policy, View::new(ours, ""), View::new(theirs, "")));
+        }
     }
     Ok(comparisons)
 }
 
 /// mail-auth lists the signatures it can read from top to bottom, behind those it can not read, of which it drops some.
-fn pair_signatures(ours: &[SignatureOutcome], opinion: &Opinion) -> Vec<Comparison> {
+fn pair_signatures(case: &Case, ours: &[SignatureOutcome], opinion: &Opinion) -> Vec<Comparison> {
     let mut readable: Vec<&SignatureOpinion> = opinion.dkim.iter().filter(|it| it.domain.is_some()).collect();
     let mut unreadable: Vec<&SignatureOpinion> = opinion.dkim.iter().filter(|it| it.domain.is_none()).collect();
     let mut pairs: Vec<Option<View>> = Vec::new();
-    for outcome in ours {
-        let domain = outcome.domain.map(|name| name.to_string()).unwrap_or_default();
-        let same = |it: &&SignatureOpinion| {
-            it.domain.as_deref().is_some_and(|theirs| theirs.eq_ignore_ascii_case(&domain))
-                && it.selector.as_deref() == outcome.selector.as_deref()
+    for field in &features::signatures(case) {
+        let is_same = |theirs: Option<&str>, tag: &str| {
+            theirs.is_some_and(|theirs| field.value(tag).is_some_and(|value| value.eq_ignore_ascii_case(theirs)))
         };
+        let same = |it: &&SignatureOpinion| is_same(it.domain.as_deref(), "d") && is_same(it.selector.as_deref(), "s");
         pairs.push(readable.iter().position(same).map(|at| signature_opinion(readable.remove(at))));
     }
-    // What is left could be read by one side only.
-    for (outcome, pair) in ours.iter().zip(&mut pairs).filter(|(_, pair)| pair.is_none()) {
-        let from = if outcome.domain.is_none() && !readable.is_empty() { &mut readable } else { &mut unreadable };
-        *pair = (!from.is_empty()).then(|| signature_opinion(from.remove(0)));
+    // What is left could be read by one side only; of these, those with `l=` say so.
+    for ((field, outcome), pair) in features::signatures(case).iter().zip(ours).zip(&mut pairs) {
+        let refused =
+            unreadable.iter().position(|it| it.reason.as_ref().is_some_and(|why| why.starts_with("Insecure")));
+        let is_read = outcome.result != DkimResult::Neutral && field.value("l").is_some_and(|length| length != "0");
+        if let (None, true, Some(at)) = (&pair, is_read, refused) {
+            *pair = Some(signature_opinion(unreadable.remove(at)));
+        }
+    }
+    for pair in pairs.iter_mut().filter(|pair| pair.is_none()) {
+        *pair = (!unreadable.is_empty()).then(|| signature_opinion(unreadable.remove(0)));
     }
     let missing = || View::new(NOT_PASS, "not listed");
     let mut comparisons: Vec<Comparison> = Vec::new();
@@ -359,6 +374,7 @@ impl fmt::Display for Subject {
             Self::Dkim => "dkim",
             Self::Arc => "arc",
             Self::Dmarc => "dmarc",
+            Self::Policy => "policy",
         })
     }
 }

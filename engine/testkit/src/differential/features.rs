@@ -1,7 +1,5 @@
 //! What is odd about a case, read from its texts without any of the routines under test.
 
-use serde_json::Value;
-
 use super::compare::{Case, Input};
 use super::grammar;
 use crate::generate::MessageCase;
@@ -112,9 +110,9 @@ pub(super) fn ends_in_blank_space(case: &Case) -> bool {
     })
 }
 
-/// The body does not end in CRLF.
-pub(super) fn lacks_last_line_end(case: &Case) -> bool {
-    message(case).is_some_and(|message| !message.parts.body.is_empty() && !message.parts.body.ends_with(b"\r\n"))
+/// The last line has no CRLF and ends in white space.
+pub(super) fn last_line_ends_in_blank(case: &Case) -> bool {
+    message(case).is_some_and(|message| matches!(message.parts.body.last(), Some(b' ' | b'\t')))
 }
 
 /// White space between the name of some field and its colon (RFC 5322 section 4.5).
@@ -127,17 +125,24 @@ pub(super) fn has_space_before_colon(case: &Case) -> bool {
     })
 }
 
-/// TXT records at a name.
-pub(super) fn text_count(case: &Case, name: &str) -> usize {
-    case.records().texts().filter(|(it, _)| it.eq_ignore_ascii_case(name)).count()
+/// The texts at a name, or at the name that it is an alias of.
+pub(super) fn texts_at(case: &Case, name: &str) -> Vec<String> {
+    let records = case.records();
+    let alias = records.0.iter().find(|(it, _)| it.eq_ignore_ascii_case(name)).and_then(|(_, list)| {
+        let target = list.iter().find_map(|record| record["CNAME"].as_str())?;
+        Some(target.to_owned())
+    });
+    let name = alias.as_deref().unwrap_or(name);
+    records.texts().filter(|(it, _)| it.eq_ignore_ascii_case(name)).map(|(_, text)| text).collect()
 }
 
-/// Some entry of the DNS fails.
-pub(super) fn has_failing_entry(case: &Case) -> bool {
-    let fails = |word: Option<&str>| word.is_some_and(|word| matches!(word, "TIMEOUT" | "SERVFAIL"));
-    case.records().0.iter().flat_map(|(_, records)| records).any(|record| match record {
-        Value::Object(fields) => fields.values().any(|value| fails(value.as_str())),
-        other => fails(other.as_str()),
+/// A field whose first line has no colon: a name with folding behind it, or no field at all.
+pub(super) fn has_line_without_colon(case: &Case) -> bool {
+    message(case).is_some_and(|message| {
+        message.parts.fields.iter().any(|field| {
+            let end = memchr::memmem::find(field, b"\r\n").unwrap_or(field.len());
+            !field[..end].contains(&b':')
+        })
     })
 }
 
@@ -148,31 +153,38 @@ pub(super) fn is_spf(text: &str) -> bool {
 }
 
 /// The case with each SPF record changed term by term; `None` takes a term out.
-pub(super) fn with_terms(case: &Case, mut change: impl FnMut(&str) -> Option<String>) -> Case {
-    let records = case.records().with_texts(|_, text| {
+pub(super) fn with_terms(case: &Case, mut change: impl FnMut(&str, &str) -> Option<String>) -> Case {
+    let records = case.records().with_texts(|name, text| {
         if !is_spf(text) {
             return text.to_owned();
         }
         let (version, terms) = text.split_at(6);
         let terms: Vec<String> = terms
             .split(' ')
-            .filter_map(|term| if term.is_empty() { Some(String::new()) } else { change(term) })
+            .filter_map(|term| if term.is_empty() { Some(String::new()) } else { change(name, term) })
             .collect();
         format!("{version}{}", terms.join(" "))
     });
     case.with_records(records)
 }
 
-/// The case without terms that the grammar does not allow.
+/// The case without terms that the grammar does not allow, a second `redirect` or `exp` among them.
 pub(super) fn with_legal_terms(case: &Case) -> Case {
-    let mut once = Vec::new();
-    with_terms(case, |term| {
-        let name = term.split('=').next().unwrap_or_default().to_ascii_lowercase();
-        if matches!(&*name, "redirect" | "exp") && term.contains('=') {
-            if once.contains(&term.to_owned()) {
-                return None;
+    let mut seen: Vec<String> = Vec::new();
+    let mut at = String::new();
+    with_terms(case, |name, term| {
+        if at != name {
+            seen.clear();
+            name.clone_into(&mut at);
+        }
+        if let Some((modifier, _)) = term.split_once('=') {
+            let modifier = modifier.to_ascii_lowercase();
+            if matches!(&*modifier, "redirect" | "exp") {
+                if seen.contains(&modifier) {
+                    return None;
+                }
+                seen.push(modifier);
             }
-            once.push(term.to_owned());
         }
         grammar::is_legal_term(term).then(|| term.to_owned())
     })

@@ -136,7 +136,7 @@ impl Report {
                     *tally.agreements.entry(comparison.subject).or_default() += 1;
                     continue;
                 }
-                let class = class_of(oracle, &case, &comparison, oracles, 0);
+                let class = class_of(oracle, &case, &comparison, oracles);
                 *tally.disagreements.entry(class.map_or(UNEXPLAINED, |class| class.name)).or_default() += 1;
                 if class.is_none() {
                     self.note_unexplained(oracle, index, &case, &comparison, oracles);
@@ -164,6 +164,20 @@ impl Report {
         if *count == 1 && shown < SHOWN_MAX {
             *text = reproduction(oracle, index, case, comparison, oracles);
         }
+    }
+
+    /// How often each oracle agreed about each subject, and disagreed in each class.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(String, u64)> {
+        let mut counts = Vec::new();
+        for tally in &self.tallies {
+            let agreements = tally.agreements.iter().map(|(subject, count)| (subject.to_string(), *count));
+            let disagreements = tally.disagreements.iter().map(|(class, count)| ((*class).to_owned(), *count));
+            counts.extend(
+                agreements.chain(disagreements).map(|(what, count)| (format!("{} {what}", tally.oracle), count)),
+            );
+        }
+        counts
     }
 
     /// Everything as text; the last line holds the sums.
@@ -209,23 +223,28 @@ impl Report {
 }
 
 /// Classes that may meet in one disagreement, beyond the first.
-const DEPTH_MAX: usize = 3;
+const OTHERS_MAX: usize = 3;
 const UNEXPLAINED: &str = "UNEXPLAINED";
 
-/// The class of a disagreement. A class that says what to take out of the case must be right about it: without that,
-/// both sides agree, or what is left is of another class.
-fn class_of(
+/// The class of a disagreement: the first that explains it alone, else the first of the fewest that do together.
+fn class_of(oracle: Oracle, case: &Case, comparison: &Comparison, oracles: &mut Oracles) -> Option<&'static Class> {
+    (0..=OTHERS_MAX).find_map(|others| explain(oracle, case, comparison, oracles, others))
+}
+
+/// A class that says what to take out of the case must be right about it: without that, both sides agree, or what is
+/// left is explained by exactly `others` more classes.
+fn explain(
     oracle: Oracle,
     case: &Case,
     comparison: &Comparison,
     oracles: &mut Oracles,
-    depth: usize,
+    others: usize,
 ) -> Option<&'static Class> {
     CLASSES.iter().find(|class| {
         if class.oracle != oracle || class.subject != comparison.subject || !(class.holds)(case, comparison) {
             return false;
         }
-        let Some(without) = class.without else { return true };
+        let Some(without) = class.without else { return others == 0 };
         let rest = without(case);
         if rest == *case {
             return false;
@@ -233,9 +252,10 @@ fn class_of(
         let rest_comparisons = compare(oracle, &rest, oracles).unwrap_or_default();
         let same = |it: &&Comparison| it.subject == comparison.subject && it.index == comparison.index;
         match rest_comparisons.iter().find(same) {
-            Some(left) if left.agrees() => true,
-            Some(left) => depth < DEPTH_MAX && class_of(oracle, &rest, left, oracles, depth + 1).is_some(),
-            None => false,
+            Some(left) if left.agrees() => others == 0,
+            Some(left) => others > 0 && explain(oracle, &rest, left, oracles, others - 1).is_some(),
+            // Policies are compared only where the results are the same.
+            None => others == 0 && comparison.subject == Subject::Policy,
         }
     })
 }
@@ -252,7 +272,7 @@ fn reproduction(oracle: Oracle, index: u64, case: &Case, comparison: &Comparison
                 it.subject == best.1.subject
                     && it.ours.result == best.1.ours.result
                     && it.theirs.result == best.1.theirs.result
-                    && class_of(oracle, &smaller, it, oracles, 0).is_none()
+                    && class_of(oracle, &smaller, it, oracles).is_none()
             });
             if let Some(still) = still {
                 best = (smaller, still);

@@ -335,7 +335,7 @@ impl World<'_> {
             add("z", "From:user@o1.example|Subject:hello".to_owned());
         }
         if self.random.chance(5) {
-            add("x-tag", "anything=goes".to_owned());
+            add(if self.random.chance(30) { "x-tag" } else { "xtag" }, "anything=goes".to_owned());
         }
         let mut length = None;
         if self.random.chance(4) {

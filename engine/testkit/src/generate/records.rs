@@ -55,8 +55,10 @@ impl Records {
         let mut changed = self.clone();
         for (name, records) in &mut changed.0 {
             for record in records {
-                if let Some(text) = text_of(record) {
-                    *record = json!({ "TXT": change(name, &text) });
+                let Some(text) = text_of(record) else { continue };
+                let new = change(name, &text);
+                if new != text {
+                    *record = json!({ "TXT": new });
                 }
             }
         }
