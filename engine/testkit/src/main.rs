@@ -1,7 +1,7 @@
 //! `mailproof-testkit corpus [DIR] [--set S]...`: runs the corpus and prints one line a set.
 //! `mailproof-testkit differential [--count N] [--seed S]`: compares with other implementations on random cases.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -29,6 +29,14 @@ enum Command {
         /// Show every failing case, excepted ones too
         #[arg(long)]
         verbose: bool,
+        /// Say so and succeed when there is no corpus
+        #[arg(long)]
+        if_present: bool,
+    },
+    /// Time the inputs of the set `hostile` against their bounds
+    Hostile {
+        /// The corpus; default as for `corpus`
+        dir: Option<PathBuf>,
     },
     /// Write the mailbox of the demo, its zone and its verdicts into DIR, which holds keys/
     DemoMailbox {
@@ -55,7 +63,15 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Corpus { dir, set, verbose } => run_corpus(dir, &set, verbose),
+        Command::Corpus { dir, set, verbose, if_present } => match dir.or_else(corpus::directory) {
+            Some(dir) => run_corpus(&dir, &set, verbose),
+            None if if_present => {
+                println!("corpus absent: set MAILPROOF_CORPUS to run it; 0 cases ran");
+                ExitCode::SUCCESS
+            }
+            None => no_corpus(),
+        },
+        Command::Hostile { dir } => dir.or_else(corpus::directory).map_or_else(no_corpus, |dir| time_hostile(&dir)),
         Command::DemoMailbox { dir } => match demo::write(&dir) {
             Ok(count) => {
                 println!("{count} messages");
@@ -92,12 +108,34 @@ fn run_differential(options: &differential::Options) -> ExitCode {
     }
 }
 
-fn run_corpus(dir: Option<PathBuf>, set: &[String], verbose: bool) -> ExitCode {
-    let Some(dir) = dir.or_else(corpus::directory) else {
-        eprintln!("mailproof-testkit: no corpus: set MAILPROOF_CORPUS or name a directory");
-        return ExitCode::from(66);
+fn no_corpus() -> ExitCode {
+    eprintln!("mailproof-testkit: no corpus: set MAILPROOF_CORPUS or name a directory");
+    ExitCode::from(66)
+}
+
+/// Prints time and bound of every hostile input, the slowest first; fails when one is over its bound.
+fn time_hostile(dir: &Path) -> ExitCode {
+    let inputs = match corpus::end_to_end::generate_hostile(&dir.join("hostile")) {
+        Ok(inputs) => inputs,
+        Err(error) => {
+            eprintln!("mailproof-testkit: {error}");
+            return ExitCode::from(66);
+        }
     };
-    let mut names: Vec<String> = match std::fs::read_dir(&dir) {
+    let mut times: Vec<(f64, f64, &str)> =
+        inputs.iter().map(|it| (it.fastest().as_secs_f64() * 1000.0, it.bound_ms, it.id.as_str())).collect();
+    times.sort_by(|a, b| (b.0 / b.1).total_cmp(&(a.0 / a.1)));
+    println!("{:>10} {:>10} {:>6}  input", "ms", "bound ms", "ratio");
+    for (time, bound, id) in &times {
+        println!("{time:>10.3} {bound:>10.0} {:>6.2}  {id}", time / bound);
+    }
+    let over = times.iter().filter(|(time, bound, _)| time > bound).count();
+    println!("{} inputs, {over} over their bound", times.len());
+    if over == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+fn run_corpus(dir: &Path, set: &[String], verbose: bool) -> ExitCode {
+    let mut names: Vec<String> = match std::fs::read_dir(dir) {
         Ok(entries) => entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect(),
         Err(error) => {
             eprintln!("mailproof-testkit: {}: {error}", dir.display());

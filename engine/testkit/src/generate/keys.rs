@@ -170,7 +170,7 @@ impl ShortRsa {
         self.montgomery(&power, &one)
     }
 
-    fn double(&self, number: &mut Vec<u64>) {
+    fn double(&self, number: &mut [u64]) {
         let mut carry = 0;
         for limb in number.iter_mut() {
             let next = *limb >> 63;

@@ -212,7 +212,7 @@ impl World<'_> {
                     .to_vec(),
             );
         }
-        let mut fields = vec![self.from_field()];
+        let mut fields = vec![self.author_field()];
         let others: [&[&str]; 9] = [
             &["To: u@v.example\r\n", "To: U <u@v.example>,\r\n\tw@v.example\r\n", "to:u@v.example\r\n"],
             &[
@@ -249,7 +249,7 @@ impl World<'_> {
         }
     }
 
-    fn from_field(&mut self) -> Vec<u8> {
+    fn author_field(&mut self) -> Vec<u8> {
         let domain = &self.author.clone();
         let text = match self.random.weighted(&[40, 20, 8, 8, 6, 4, 3, 2, 2, 2, 1, 1, 1, 1, 1]) {
             0 => format!("From: Name <user@{domain}>"),
