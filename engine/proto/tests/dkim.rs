@@ -1,10 +1,11 @@
 //! DKIM as a program sees it: the example of RFC 8463, and that what is signed verifies however it arrives.
 
 use mailproof_proto::dkim::{
-    BodyHashes, Canonicalization, DkimOptions, DkimResult, OVERSIGNED_NAMES, SIGNED_NAMES, SignError, SignatureOutcome,
-    SigningKey, SigningPlan, Verifier, sign,
+    BodyHashes, Canonicalization, DkimOptions, DkimProblem, DkimResult, OVERSIGNED_NAMES, SIGNED_NAMES, SignError,
+    SignatureOutcome, SigningKey, SigningPlan, Verifier, sign,
 };
 use mailproof_proto::dns::{Answer, AnswerSource, Answers, Name, Outcome, Question, RecordSet, Transcript, Txt};
+use mailproof_proto::limits::HEADER_FIELD_BYTES_MAX;
 use mailproof_proto::message::HeaderIndex;
 use mailproof_proto::time::Timestamp;
 use proptest::prelude::*;
@@ -165,4 +166,34 @@ proptest! {
         let block = [b"DKIM-Signature: v=1; a=rsa-sha256;", tags.as_bytes(), b"\r\n", &header].concat();
         prop_assert!(!judge(&block, &[b"body"], Keys(Vec::new())).is_empty());
     }
+}
+
+#[test]
+fn a_signed_field_over_its_limit_is_not_hashed() {
+    let domain = Name::parse("example.com").unwrap();
+    let mut bodies = BodyHashes::new();
+    bodies.want(Canonicalization::Relaxed, None);
+    bodies.finish();
+    let judged = |field_bytes: usize| {
+        let subject = format!("Subject: {}\r\n", "x".repeat(field_bytes - "Subject: ".len()));
+        let header = format!("From: a@example.com\r\n{subject}");
+        let plan = SigningPlan {
+            domain: &domain,
+            selector: "s",
+            identity: None,
+            header_form: Canonicalization::Relaxed,
+            body_form: Canonicalization::Relaxed,
+            names: &["From", "Subject"],
+            oversigned: &[],
+            signed_at: None,
+            expires_at: None,
+        };
+        let mut index = HeaderIndex::new();
+        let field = sign(&plan, &key(), index.scan(header.as_bytes()), &bodies).unwrap();
+        let keys = Keys(vec![("s", key().record().unwrap())]);
+        let outcome = judge(format!("{field}{header}").as_bytes(), &[], keys).remove(0);
+        (outcome.result, outcome.problem)
+    };
+    assert_eq!(judged(HEADER_FIELD_BYTES_MAX), (DkimResult::Pass, None));
+    assert_eq!(judged(HEADER_FIELD_BYTES_MAX + 1), (DkimResult::PermError, Some(DkimProblem::HeaderOverLimit)));
 }

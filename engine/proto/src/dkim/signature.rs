@@ -105,6 +105,10 @@ impl Signature {
             octets: 0..0,
             places: Places::default(),
         };
+        if field.is_oversize() {
+            signature.problem = Some(DkimProblem::HeaderOverLimit);
+            return signature;
+        }
         signature.problem = match TagList::parse(field.value) {
             Ok(tags) => signature.read_tags(&tags, form, octets).err(),
             Err(TagListError::Duplicate) => Some(DkimProblem::DuplicateTag),

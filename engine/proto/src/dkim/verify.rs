@@ -189,8 +189,15 @@ impl HeaderMaths {
 
     /// The hash over the fields a signature covers (RFC 6376 section 3.7), and whether it leaves out an instance of a
     /// field that may stand only once (section 8.15).
-    pub(crate) fn header_hash(&mut self, signature: &Signature, headers: Headers<'_>) -> Option<(Digest, bool)> {
-        let own = headers.field(signature.position)?;
+    ///
+    /// # Errors
+    /// When a field it covers is longer than what is hashed.
+    pub(crate) fn header_hash(
+        &mut self,
+        signature: &Signature,
+        headers: Headers<'_>,
+    ) -> Result<(Digest, bool), DkimProblem> {
+        let own = headers.field(signature.position).ok_or(DkimProblem::SignatureMismatch)?;
         let names = text(&own, &signature.places.names);
         if !self.indexed {
             self.by_name.index(headers);
@@ -201,12 +208,15 @@ impl HeaderMaths {
         let mut covered = SingletonCount::default();
         for name in signed_names(names) {
             if let Some(field) = self.by_name.next(headers, name.as_bytes(), signature.position) {
+                if field.is_oversize() {
+                    return Err(DkimProblem::HeaderOverLimit);
+                }
                 self.hash.add(signature.header_form, &field);
                 covered.add(field.kind);
             }
         }
         let digest = self.hash.finish_with(signature.header_form, &own, signature.places.b_slot.clone());
-        Some((digest, covered.leaves_out(headers)))
+        Ok((digest, covered.leaves_out(headers)))
     }
 }
 
@@ -323,7 +333,7 @@ fn judge(
     let verdict =
         verify_with_keys(answer, signature.signer(), octets.get(signature.octets.clone()).unwrap_or_default(), || {
             check_body(signature, &body)?;
-            let (hash, left_out) = maths.header_hash(signature, headers).ok_or(DkimProblem::SignatureMismatch)?;
+            let (hash, left_out) = maths.header_hash(signature, headers)?;
             leaves_out = left_out;
             Ok(hash)
         });
