@@ -9,7 +9,8 @@ use mailproof_proto::authres::{
     Writer, arc_instance, forged, parse, parse_arc,
 };
 use mailproof_proto::limits::{
-    AUTHRES_PROPERTIES_MAX, AUTHRES_RESULTS_MAX, AUTHRES_VALUE_BYTES_MAX, AUTHSERV_ID_BYTES_MAX, HEADER_FIELDS_MAX,
+    AUTHRES_KEYWORD_BYTES_MAX, AUTHRES_PROPERTIES_MAX, AUTHRES_RESULTS_MAX, AUTHRES_VALUE_BYTES_MAX,
+    AUTHSERV_ID_BYTES_MAX, HEADER_FIELDS_MAX,
 };
 use mailproof_proto::message::HeaderIndex;
 use proptest::prelude::*;
@@ -275,6 +276,20 @@ fn forged_fields_beyond_the_header_limits_are_found() {
     let headers = index.scan(header.as_bytes());
     let found: Vec<_> = forged(headers, &ours).map(|it| it.occurrence).collect();
     assert_eq!((found, headers.defects().header_over_limit), (vec![3, 2, 1], true));
+}
+
+#[test]
+fn words_over_their_limit_are_left_out_whole() {
+    let (fits, long) = ("x".repeat(AUTHRES_KEYWORD_BYTES_MAX), "x".repeat(AUTHRES_KEYWORD_BYTES_MAX + 1));
+    let written = |ptype: &str, method: &str| {
+        let value = format!("a; {method}=pass {ptype}.b=c");
+        let mut out = String::new();
+        Writer::write(&mut out, &parse(value.as_bytes()).unwrap(), Layout::OneLine);
+        out
+    };
+    assert_eq!(written(&fits, &fits), format!("a; {fits}=pass {fits}.b=c"));
+    assert_eq!(written(&long, &fits), format!("a; {fits}=pass"));
+    assert_eq!(written(&fits, &long), "a; none");
 }
 
 #[test]

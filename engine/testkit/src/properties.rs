@@ -11,7 +11,10 @@ use mailproof_proto::dkim::{self, DkimResult};
 use mailproof_proto::dmarc;
 use mailproof_proto::dns::wire::{self, Reply};
 use mailproof_proto::dns::{Name, Outcome, Question, RecordSet, RecordType, Txt};
-use mailproof_proto::limits::{DKIM_KEY_RECORDS_MAX, DKIM_SIGNATURES_MAX, HEADER_FIELDS_MAX, QUESTIONS_MAX};
+use mailproof_proto::limits::{
+    AUTHRES_KEYWORD_BYTES_MAX, AUTHRES_VALUE_BYTES_MAX, DKIM_KEY_RECORDS_MAX, DKIM_SIGNATURES_MAX, HEADER_FIELDS_MAX,
+    QUESTIONS_MAX,
+};
 use mailproof_proto::message::HeaderIndex;
 use mailproof_proto::message::address::{Author, author};
 use mailproof_proto::spf::{self, Check, SpfOptions};
@@ -226,15 +229,19 @@ pub fn authentication_results(octets: &[u8]) {
     assert_eq!(words(&again), words(&parsed), "{written:?}");
 }
 
-/// What a reader acts on: comments are left out.
+/// What a reader acts on: comments are left out, and so is what is too long to be written.
 fn words(results: &AuthenticationResults<'_>) -> Vec<String> {
+    let fits = |words: [&str; 2]| words.iter().all(|word| word.len() <= AUTHRES_KEYWORD_BYTES_MAX);
     let of_one = |it: &authres::Resinfo<'_>| {
-        let properties =
-            it.properties.iter().map(|property| format!("{}.{}={}", property.ptype, property.name, property.value));
+        let written = it.properties.iter().filter(|property| {
+            fits([&property.ptype, &property.name]) && property.value.len() <= AUTHRES_VALUE_BYTES_MAX / 2
+        });
+        let properties = written.map(|property| format!("{}.{}={}", property.ptype, property.name, property.value));
         format!("{}={} {:?}", it.method, it.result, properties.collect::<Vec<_>>())
     };
-    let id = results.authserv_id.to_string();
-    std::iter::once(id).chain(results.results.iter().map(of_one)).collect()
+    let id = results.authserv_id.chars().take(AUTHRES_VALUE_BYTES_MAX / 8).collect();
+    let written = results.results.iter().filter(|it| fits([&it.method, &it.result]));
+    std::iter::once(id).chain(written.map(of_one)).collect()
 }
 
 /// Arbitrary octets are an answer of one kind or another; records are never empty.

@@ -112,7 +112,7 @@ impl<'o> Writer<'o> {
     }
 
     /// Adds `ptype.name=value`, or `name=value` for an empty ptype; leaves it out when the value is longer than
-    /// [`AUTHRES_VALUE_BYTES_MAX`].
+    /// [`AUTHRES_VALUE_BYTES_MAX`] or one of the words longer than [`AUTHRES_KEYWORD_BYTES_MAX`].
     pub fn property(&mut self, ptype: &str, name: &str, value: &str) -> &mut Self {
         self.push_property(ptype, name, |writer| writer.push_value(value, is_plain(value)));
         self
@@ -149,8 +149,12 @@ impl<'o> Writer<'o> {
         self
     }
 
-    /// Adds a whole result.
+    /// Adds a whole result; leaves it out when its method or its result is longer than [`AUTHRES_KEYWORD_BYTES_MAX`],
+    /// because half a word is another word.
     pub fn resinfo(&mut self, resinfo: &Resinfo<'_>) -> &mut Self {
+        if resinfo.method.len().max(resinfo.result.len()) > AUTHRES_KEYWORD_BYTES_MAX {
+            return self;
+        }
         self.begin_result(&resinfo.method, resinfo.method_version, &resinfo.result);
         if let Some(comment) = &resinfo.comment {
             self.comment(comment);
@@ -206,6 +210,9 @@ impl<'o> Writer<'o> {
 
     /// Writes a property, or nothing when `value` answers that it did not write the whole value.
     fn push_property(&mut self, ptype: &str, name: &str, value: impl FnOnce(&mut Self) -> bool) {
+        if ptype.len().max(name.len()) > AUTHRES_KEYWORD_BYTES_MAX {
+            return;
+        }
         let start = self.out.len();
         self.push_part(" ", |writer| {
             if !ptype.is_empty() {
