@@ -636,13 +636,13 @@ fn without_ip6_terms(case: &Case) -> Case {
     })
 }
 
-/// Records that other records include, without includes of their own.
+/// Records that other records lead to, without includes of their own.
 fn without_nested_includes(case: &Case) -> Case {
     let mut targets = Vec::new();
     features::with_terms(case, |_, term| {
-        if let Some(target) = mechanism(term).strip_prefix("include:") {
-            targets.push(target.trim_end_matches('.').to_owned());
-        }
+        let term = mechanism(term);
+        let target = term.strip_prefix("include:").or_else(|| term.strip_prefix("redirect="));
+        targets.extend(target.map(|target| target.trim_end_matches('.').to_owned()));
         None
     });
     for (name, list) in &case.records().0 {
