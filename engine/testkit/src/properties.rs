@@ -229,7 +229,7 @@ pub fn authentication_results(octets: &[u8]) {
     assert_eq!(words(&again), words(&parsed), "{written:?}");
 }
 
-/// What a reader acts on: comments are left out, and so is what is too long to be written.
+/// What a reader acts on: comments are left out, and so is what is too long to be written, and control characters.
 fn words(results: &AuthenticationResults<'_>) -> Vec<String> {
     let fits = |words: [&str; 2]| words.iter().all(|word| word.len() <= AUTHRES_KEYWORD_BYTES_MAX);
     let of_one = |it: &authres::Resinfo<'_>| {
@@ -241,7 +241,8 @@ fn words(results: &AuthenticationResults<'_>) -> Vec<String> {
     };
     let id = results.authserv_id.chars().take(AUTHRES_VALUE_BYTES_MAX / 8).collect();
     let written = results.results.iter().filter(|it| fits([&it.method, &it.result]));
-    std::iter::once(id).chain(written.map(of_one)).collect()
+    let all = std::iter::once(id).chain(written.map(of_one));
+    all.map(|text| text.replace('\t', " ").chars().filter(|character| !character.is_control()).collect()).collect()
 }
 
 /// Arbitrary octets are an answer of one kind or another; records are never empty.
