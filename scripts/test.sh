@@ -68,7 +68,7 @@ install_oracles
 check "formatting" cargo fmt --all --check
 check "lints" cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
 check "dependencies: direction and licences" python3 scripts/check_dependencies.py
-cargo_tests "tests of every crate" --workspace --all-features --no-fail-fast
+cargo_tests "tests of every crate" --all-features --no-fail-fast
 check "corpus" cargo run --quiet --package mailproof-testkit -- corpus --if-present
 check "differential: mail-auth, pyspf, dkimpy" cargo run --quiet --package mailproof-testkit -- differential --count 2000
 check "demo" make --no-print-directory demo
