@@ -237,7 +237,7 @@ fn words(results: &AuthenticationResults<'_>) -> Vec<String> {
             fits([&property.ptype, &property.name]) && property.value.len() <= AUTHRES_VALUE_BYTES_MAX / 2
         });
         let properties = written.map(|property| format!("{}.{}={}", property.ptype, property.name, property.value));
-        format!("{}={} {:?}", it.method, it.result, properties.collect::<Vec<_>>())
+        format!("{}={} {}", it.method, it.result, properties.collect::<Vec<_>>().join("; "))
     };
     let id = results.authserv_id.chars().take(AUTHRES_VALUE_BYTES_MAX / 8).collect();
     let written = results.results.iter().filter(|it| fits([&it.method, &it.result]));
