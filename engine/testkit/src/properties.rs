@@ -239,10 +239,12 @@ fn words(results: &AuthenticationResults<'_>) -> Vec<String> {
         let properties = written.map(|property| format!("{}.{}={}", property.ptype, property.name, property.value));
         format!("{}={} {}", it.method, it.result, properties.collect::<Vec<_>>().join("; "))
     };
-    let id = results.authserv_id.chars().take(AUTHRES_VALUE_BYTES_MAX / 8).collect();
+    let plain = |text: &str| -> String {
+        text.replace('\t', " ").chars().filter(|character| !character.is_control()).collect()
+    };
+    let id = plain(&results.authserv_id).chars().take(AUTHRES_VALUE_BYTES_MAX / 8).collect();
     let written = results.results.iter().filter(|it| fits([&it.method, &it.result]));
-    let all = std::iter::once(id).chain(written.map(of_one));
-    all.map(|text| text.replace('\t', " ").chars().filter(|character| !character.is_control()).collect()).collect()
+    std::iter::once(id).chain(written.map(|it| plain(&of_one(it)))).collect()
 }
 
 /// Arbitrary octets are an answer of one kind or another; records are never empty.
