@@ -219,7 +219,7 @@ pub fn dmarc_record(octets: &[u8]) {
 /// What was read can be written, and reads the same again.
 pub fn authentication_results(octets: &[u8]) {
     let Ok(parsed) = authres::parse(octets) else { return };
-    if !parsed.regular {
+    if !parsed.regular || !is_short(&parsed) {
         return;
     }
     let mut written = String::new();
@@ -229,22 +229,30 @@ pub fn authentication_results(octets: &[u8]) {
     assert_eq!(words(&again), words(&parsed), "{written:?}");
 }
 
-/// What a reader acts on: comments are left out, and so is what is too long to be written, and control characters.
+/// True when nothing is so long that the writer would leave it out or cut it.
+fn is_short(results: &AuthenticationResults<'_>) -> bool {
+    let words = |words: [&str; 2]| words.iter().all(|word| word.len() <= AUTHRES_KEYWORD_BYTES_MAX);
+    let value = |value: &str| value.len() <= AUTHRES_VALUE_BYTES_MAX / 2;
+    value(&results.authserv_id)
+        && results.results.iter().all(|it| {
+            let mut properties = it.properties.iter();
+            words([&it.method, &it.result])
+                && properties.all(|property| words([&property.ptype, &property.name]) && value(&property.value))
+        })
+}
+
+/// What a reader acts on, comments left out. Control characters are not written; a tab becomes a space.
 fn words(results: &AuthenticationResults<'_>) -> Vec<String> {
-    let fits = |words: [&str; 2]| words.iter().all(|word| word.len() <= AUTHRES_KEYWORD_BYTES_MAX);
-    let of_one = |it: &authres::Resinfo<'_>| {
-        let written = it.properties.iter().filter(|property| {
-            fits([&property.ptype, &property.name]) && property.value.len() <= AUTHRES_VALUE_BYTES_MAX / 2
-        });
-        let properties = written.map(|property| format!("{}.{}={}", property.ptype, property.name, property.value));
-        format!("{}={} {}", it.method, it.result, properties.collect::<Vec<_>>().join("; "))
-    };
-    let plain = |text: &str| -> String {
+    let plain = |text: String| -> String {
         text.replace('\t', " ").chars().filter(|character| !character.is_control()).collect()
     };
-    let id = plain(&results.authserv_id).chars().take(AUTHRES_VALUE_BYTES_MAX / 8).collect();
-    let written = results.results.iter().filter(|it| fits([&it.method, &it.result]));
-    std::iter::once(id).chain(written.map(|it| plain(&of_one(it)))).collect()
+    let of_one = |it: &authres::Resinfo<'_>| {
+        let properties =
+            it.properties.iter().map(|property| format!("{}.{}={}", property.ptype, property.name, property.value));
+        format!("{}={} {}", it.method, it.result, properties.collect::<Vec<_>>().join("; "))
+    };
+    let id = results.authserv_id.to_string();
+    std::iter::once(id).chain(results.results.iter().map(of_one)).map(plain).collect()
 }
 
 /// Arbitrary octets are an answer of one kind or another; records are never empty.
