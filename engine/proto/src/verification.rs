@@ -311,16 +311,21 @@ impl Verification {
         if self.results.arc.is_none() {
             self.results.arc = self.chain.outcome(headers, bodies, now, &mut answers);
         }
-        dmarc::ask_walk(&self.author, &options.dmarc, &mut answers);
-        if let (Some(spf), Some(dkim), None) = (&self.results.spf, &self.results.dkim, &self.results.dmarc) {
-            let signers: Signers = dkim.iter().filter_map(|it| Some((it.domain?, it.result))).collect();
-            let identifiers = Identifiers {
-                author: &self.author,
-                spf: spf.domain.as_ref().map(|domain| (domain, spf.result)),
-                dkim: &signers,
-            };
-            self.results.dmarc = dmarc::evaluate(&identifiers, &options.dmarc, &mut answers);
+        if self.results.dmarc.is_some() {
+            return;
         }
+        let (Some(spf), Some(dkim)) = (&self.results.spf, &self.results.dkim) else {
+            // What is known of the walk already does not have to wait for SPF and the keys.
+            dmarc::ask_walk(&self.author, &options.dmarc, &mut answers);
+            return;
+        };
+        let signers: Signers = dkim.iter().filter_map(|it| Some((it.domain?, it.result))).collect();
+        let identifiers = Identifiers {
+            author: &self.author,
+            spf: spf.domain.as_ref().map(|domain| (domain, spf.result)),
+            dkim: &signers,
+        };
+        self.results.dmarc = dmarc::evaluate(&identifiers, &options.dmarc, &mut answers);
     }
 
     /// Puts the verdict together once every outcome is there.
