@@ -38,7 +38,8 @@ struct Stream<C> {
 
 /// The part of a stream that the canonicaliser feeds.
 struct Hash {
-    context: Context,
+    /// Gone once the body is finished.
+    context: Option<Context>,
     count_bytes: u64,
     /// Wanted lengths, the shortest first.
     lengths: Vec<(u64, Option<Digest>)>,
@@ -104,7 +105,7 @@ impl BodyHashes {
 
 impl<C: Canonicalizer> Stream<C> {
     fn new() -> Self {
-        let hash = Hash { context: Context::new(&SHA256), count_bytes: 0, lengths: Vec::new(), reached: 0 };
+        let hash = Hash { context: Some(Context::new(&SHA256)), count_bytes: 0, lengths: Vec::new(), reached: 0 };
         Self { canonical: C::default(), hash, end: None }
     }
 
@@ -119,8 +120,7 @@ impl<C: Canonicalizer> Stream<C> {
         }
         let Self { canonical, hash, .. } = self;
         canonical.finish(|run| hash.update(run));
-        let context = std::mem::replace(&mut hash.context, Context::new(&SHA256));
-        self.end = Some(context.finish());
+        self.end = hash.context.take().map(Context::finish);
     }
 
     fn body_hash(&self, length: Option<u64>) -> Option<BodyHash<'_>> {
@@ -150,18 +150,19 @@ impl Hash {
     }
 
     fn update(&mut self, mut run: &[u8]) {
+        let Some(context) = &mut self.context else { return };
         while let Some((length, digest)) = self.lengths.get_mut(self.reached) {
             let missing = length.saturating_sub(self.count_bytes);
             let Some((before, after)) = usize::try_from(missing).ok().and_then(|at| run.split_at_checked(at)) else {
                 break;
             };
-            self.context.update(before);
+            context.update(before);
             self.count_bytes += before.len() as u64;
-            *digest = Some(self.context.clone().finish());
+            *digest = Some(context.clone().finish());
             self.reached += 1;
             run = after;
         }
-        self.context.update(run);
+        context.update(run);
         self.count_bytes += run.len() as u64;
     }
 }
