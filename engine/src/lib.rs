@@ -31,13 +31,14 @@ pub mod cross_check;
 mod engine;
 mod recent;
 pub mod resolver;
+pub mod service;
 mod session;
 #[cfg(feature = "zone-files")]
 pub mod zone;
 
 pub use mailproof_proto as proto;
 pub use mailproof_proto::verdict::{Action, Verdict};
-pub use mailproof_proto::verification::{Envelope, Options};
+pub use mailproof_proto::verification::{Envelope, Options, Progress};
 
 pub use self::engine::{Engine, EngineBuilder};
 pub use self::session::Session;

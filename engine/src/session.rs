@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mailproof_proto::dns::{Question, Transcript};
+use mailproof_proto::dns::{Answer, Question, Transcript};
 use mailproof_proto::message::Headers;
 use mailproof_proto::time::Timestamp;
 use mailproof_proto::verdict::Verdict;
@@ -38,16 +38,34 @@ impl Session {
         self.verification.push(octets);
     }
 
+    /// The message is complete.
+    pub fn end(&mut self) {
+        self.verification.end();
+    }
+
+    /// Goes on as far as the octets and the answers at hand allow, without waiting. What is missing comes out of
+    /// [`Session::next_question`]; answers go into [`Session::learn`], followed by the next poll.
+    pub fn poll(&mut self) -> Progress {
+        let now = self.engine.now();
+        self.verification.poll(now, &mut self.engine.source(Some(&mut self.recent), now))
+    }
+
+    /// The next question that is not answered from the cache; each is given out once.
+    pub fn next_question(&mut self) -> Option<Question> {
+        self.verification.next_question()
+    }
+
+    /// Takes the answer to a question that [`Session::next_question`] gave out; the first answer counts.
+    pub fn learn(&mut self, question: &Question, answer: Answer) {
+        self.verification.learn(question, answer);
+    }
+
     /// Ends the message and gives its verdict, waiting for DNS answers where needed, at most until the deadline of
     /// [`MESSAGE_TIME_MAX`](mailproof_proto::limits::MESSAGE_TIME_MAX).
     pub fn finish(&mut self) -> &Verdict {
-        self.verification.end();
-        let mut now = self.engine.now();
-        while let Progress::NeedsAnswers { deadline } =
-            self.verification.poll(now, &mut self.engine.source(Some(&mut self.recent), now))
-        {
+        self.end();
+        while let Progress::NeedsAnswers { deadline } = self.poll() {
             self.fetch_answers(deadline);
-            now = self.engine.now();
         }
         // An ended verification needs answers or is done, and one that is done has its verdict.
         self.verification.verdict().expect("the verdict of a verification that is done")
