@@ -54,6 +54,8 @@ pub const CNAME_CHAIN_MAX: usize = 8;
 pub const DNS_SERVERS_MAX: usize = 8;
 /// Queries to one server by one transport (RFC 9520 section 3.1).
 pub const DNS_TRIES_MAX: u8 = 3;
+/// Time after which another query goes out beside the first.
+pub const DNS_FIRST_TRY_TIME: Duration = Duration::from_millis(500);
 /// Time one query may take.
 pub const DNS_TRY_TIME: Duration = Duration::from_secs(2);
 /// Time one lookup may take, all its queries together.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::wire::{self, Links, Match, QUERY_BYTES_MAX, QueryOptions, Reply, ServerError};
 use super::{Answer, Failure, Question};
-use crate::limits::{DNS_SERVERS_MAX, DNS_TIME_MAX, DNS_TRIES_MAX, DNS_TRY_TIME};
+use crate::limits::{DNS_FIRST_TRY_TIME, DNS_SERVERS_MAX, DNS_TIME_MAX, DNS_TRIES_MAX, DNS_TRY_TIME};
 use crate::time::Timestamp;
 
 /// One question on its way.
@@ -25,6 +25,8 @@ pub struct Lookup {
     servers: Vec<Server>,
     /// The server whose turn is next.
     turn: usize,
+    /// Queries sent so far for the name asked for now.
+    tries: u8,
     random: Random,
     deadline: Timestamp,
     state: State,
@@ -38,6 +40,9 @@ pub struct Lookup {
 pub struct LookupOptions {
     /// Queries to one server by one transport (RFC 9520 section 3.1).
     pub tries_max: u8,
+    /// Time after which a second server is asked, or the same one again, while the reply to the first still counts.
+    /// Doubled with every try, up to `try_time`; the last try has `try_time` whole.
+    pub first_try_time: Duration,
     /// Time that one try may take.
     pub try_time: Duration,
     /// Time that the whole lookup may take.
@@ -140,6 +145,7 @@ impl Lookup {
             options,
             servers,
             turn: 0,
+            tries: 0,
             random: Random::new(seed),
             deadline,
             state: State::Choosing,
@@ -223,8 +229,23 @@ impl Lookup {
         self.state = State::Done(Answer::failed(self.failure));
     }
 
+    fn time_of_try(&self, index: usize, transport: Transport) -> Duration {
+        let LookupOptions { tries_max, first_try_time, try_time, .. } = self.options;
+        if transport == Transport::Tcp {
+            // It repeats by itself what is lost.
+            return try_time;
+        }
+        let is_last = self.servers.iter().enumerate().all(|(number, server)| {
+            let mut tries = if server.needs_tcp { server.tcp_tries } else { server.udp_tries };
+            tries += u8::from(number == index);
+            server.is_out || tries >= tries_max
+        });
+        if is_last { try_time } else { (first_try_time * (1 << self.tries.min(16))).min(try_time) }
+    }
+
     fn send(&mut self, index: usize, transport: Transport, now: Timestamp) -> Step<'_> {
-        let until = (now + self.options.try_time).min(self.deadline);
+        let until = (now + self.time_of_try(index, transport)).min(self.deadline);
+        self.tries = self.tries.saturating_add(1);
         self.state = State::Waiting { server: index, transport, until };
         let Some(server) = self.servers.get_mut(index) else { return Step::WaitUntil(until) };
         let sent = match transport {
@@ -293,6 +314,7 @@ impl Lookup {
     fn ask_alias(&mut self, links: Links) {
         self.question.name = *links.target();
         self.links = Some(links);
+        self.tries = 0;
         for server in &mut self.servers {
             *server = Server::new(server.traits);
         }
@@ -368,6 +390,7 @@ impl Default for LookupOptions {
     fn default() -> Self {
         Self {
             tries_max: DNS_TRIES_MAX,
+            first_try_time: DNS_FIRST_TRY_TIME,
             try_time: DNS_TRY_TIME,
             total_time: DNS_TIME_MAX,
             edns_payload_bytes: Some(1232),
@@ -402,15 +425,18 @@ impl Server {
 }
 
 /// A stream of numbers from a seed (SplitMix64): as hard to foresee as the seed, and the same on every run.
-#[derive(Debug)]
-pub(super) struct Random(u64);
+#[derive(Clone, Debug)]
+pub struct Random(u64);
 
 impl Random {
-    pub(super) const fn new(seed: u64) -> Self {
+    /// The stream of this seed.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(super) const fn next_u64(&mut self) -> u64 {
+    /// The next number.
+    pub const fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -513,8 +539,8 @@ mod tests {
     fn silence_is_tried_three_times_and_then_fails() {
         let mut hand = Hand::new(1, LookupOptions::default());
         let first = hand.udp(0);
-        for _ in 0..2 {
-            hand.pass(1_999);
+        for time in [500, 1_000] {
+            hand.pass(time - 1);
             assert!(matches!(hand.next(), Did::Wait(_)));
             hand.pass(1);
             assert_eq!(hand.udp(0), first, "a retry repeats the query");
@@ -528,13 +554,13 @@ mod tests {
 
     #[test]
     fn tries_go_round_the_servers_until_the_time_is_over() {
-        let mut hand = Hand::new(2, LookupOptions { total_time: Duration::from_millis(9_500), ..Default::default() });
+        let mut hand = Hand::new(2, LookupOptions { total_time: Duration::from_millis(6_500), ..Default::default() });
         let first = hand.udp(0);
-        for server in [1, 0, 1, 0] {
-            hand.pass(2_000);
+        for (server, time) in [(1, 500), (0, 1_000), (1, 2_000), (0, 2_000)] {
+            hand.pass(time);
             hand.udp(server);
         }
-        assert_eq!(hand.next(), Did::Wait(9_500));
+        assert_eq!(hand.next(), Did::Wait(6_500));
         hand.lookup.udp_received(0, &good(&first));
         assert_eq!(hand.next(), it());
     }
@@ -569,7 +595,7 @@ mod tests {
         hand.lookup.tcp_received(0, &good(&query));
         hand.lookup.udp_received(0, b"");
         assert_eq!(hand.lookup.mismatch_count(), 4);
-        assert_eq!(hand.next(), Did::Wait(2_000));
+        assert_eq!(hand.next(), Did::Wait(500));
         hand.lookup.udp_received(0, &good(&query));
         assert_eq!(hand.next(), it());
     }
