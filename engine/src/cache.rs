@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use mailproof_proto::dns::{Answer, AnswerSource, Failure, Outcome, Question};
+use mailproof_proto::dns::{Answer, AnswerSource, Failure, Name, Outcome, Question, RecordType};
 use mailproof_proto::time::Timestamp;
 
 /// Answers of the DNS, for as long as they may be kept.
@@ -44,6 +44,8 @@ pub struct CacheOptions {
     pub failure_start: Duration,
     /// The longest that a failure is kept (RFC 2308 section 7, RFC 9520 section 3.2).
     pub failure_max: Duration,
+    /// How long an answer may still serve after its end while no server gives a new one (RFC 8767); zero for never.
+    pub stale_max: Duration,
     /// Whether a name that does not exist denies the names below it.
     pub below_denied: BelowDenied,
 }
@@ -91,13 +93,30 @@ pub struct CacheAt<'a> {
 struct Entry {
     answer: Answer,
     expires: Timestamp,
+    /// From then on an answer that is used is worth fetching again.
+    refresh_from: Timestamp,
     /// How often in a row there was no answer.
     failures: u8,
     denies_below: bool,
 }
 
+/// An answer that the cache gave.
+#[derive(Clone, Debug)]
+pub struct Hit {
+    /// The answer.
+    pub answer: Answer,
+    /// The moment from which on it may not be used.
+    pub expires: Timestamp,
+    /// The last tenth of its time has begun: worth fetching again, as it is in use.
+    pub is_ageing: bool,
+}
+
 /// Octets of an entry beside its key and its answer: what the map, the queues of the policy and the counters take.
 const ENTRY_BYTES: usize = 256;
+/// Time to live of an answer that serves past its end (RFC 8767 section 4).
+const STALE_TTL_SECONDS: u32 = 30;
+/// Answers that are kept for less are not fetched ahead: they would be all the time.
+const REFRESHED_TIME_MIN: Duration = Duration::from_secs(10);
 
 impl Cache {
     /// An empty cache.
@@ -129,25 +148,55 @@ impl Cache {
     /// The answer to a question, while it may be used.
     #[must_use]
     pub fn get(&self, question: &Question, now: Timestamp) -> Option<Answer> {
-        self.get_until(question, now).map(|(answer, _)| answer)
+        self.find(question, now).map(|hit| hit.answer)
     }
 
-    /// As [`Cache::get`], with the moment from which on the answer may not be used.
+    /// As [`Cache::get`], with what is known of the answer's time.
     #[must_use]
-    pub fn get_until(&self, question: &Question, now: Timestamp) -> Option<(Answer, Timestamp)> {
+    pub fn find(&self, question: &Question, now: Timestamp) -> Option<Hit> {
         let mut key = Key::new(question);
         let found = self.live(key.octets(), now).or_else(|| {
             key.widen();
             self.live(key.octets(), now).or_else(|| self.denied_above(&mut key, now))
         });
         self.reads.count(found.is_some());
-        found.map(|entry| (entry.answer, entry.expires))
+        found.map(|entry| Hit { answer: entry.answer, expires: entry.expires, is_ageing: entry.refresh_from <= now })
+    }
+
+    /// An answer whose time is over, for as long as [`CacheOptions::stale_max`] allows: what there is when no server
+    /// answers. It may be kept for 30 seconds (RFC 8767 section 4).
+    #[must_use]
+    pub fn stale(&self, question: &Question, now: Timestamp) -> Option<Answer> {
+        let mut key = Key::new(question);
+        let is_usable = |entry: &Entry| {
+            !matches!(entry.answer.outcome(), Outcome::Failed(_)) && now < entry.expires + self.options.stale_max
+        };
+        let found = self.entries.get(key.octets()).filter(is_usable).or_else(|| {
+            key.widen();
+            self.entries.get(key.octets()).filter(is_usable)
+        })?;
+        Some(found.answer.capped(STALE_TTL_SECONDS))
+    }
+
+    /// Forgets what is known of one name: every type, and whether it exists. Gives how many entries there were.
+    pub fn purge(&self, name: &Name) -> usize {
+        let mut keys = Vec::new();
+        for kind in RecordType::ALL {
+            let mut key = Key::new(&Question::new(*name, kind));
+            keys.push(key.octets().to_vec());
+            key.widen();
+            keys.push(key.octets().to_vec());
+        }
+        keys.sort();
+        keys.dedup();
+        keys.iter().filter(|key| self.entries.remove(key.as_slice()).is_some()).count()
     }
 
     /// Keeps an answer, or notes a failure; what may not be kept is left out.
     pub fn insert(&self, question: &Question, answer: &Answer, now: Timestamp) {
         let mut key = Key::new(question);
-        let mut entry = Entry { answer: answer.clone(), expires: now, failures: 0, denies_below: false };
+        let mut entry =
+            Entry { answer: answer.clone(), expires: now, refresh_from: now, failures: 0, denies_below: false };
         let time = if let Outcome::Failed(failure) = answer.outcome() {
             let Some(failures) = self.failures_in_a_row(key.octets(), *failure, now) else { return };
             entry.failures = failures;
@@ -172,6 +221,8 @@ impl Cache {
             self.has_deep_denial.store(true, Ordering::Relaxed);
         }
         entry.expires = now + time;
+        let is_worth_it = matches!(answer.outcome(), Outcome::Records(_)) && time >= REFRESHED_TIME_MIN;
+        entry.refresh_from = if is_worth_it { now + (time - time / 10) } else { entry.expires };
         self.inserts.fetch_add(1, Ordering::Relaxed);
         self.entries.insert(Box::from(key.octets()), entry);
     }
@@ -281,6 +332,7 @@ impl Default for CacheOptions {
             negative_max: Duration::from_secs(3 * 60 * 60),
             failure_start: Duration::from_secs(5),
             failure_max: Duration::from_secs(5 * 60),
+            stale_max: Duration::ZERO,
             below_denied: BelowDenied::default(),
         }
     }

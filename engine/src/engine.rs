@@ -2,17 +2,23 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(feature = "network")]
+use std::sync::{OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use mailproof_proto::dns::{Answer, AnswerSource, Question};
+use mailproof_proto::dns::{Answer, AnswerSource, Name, Outcome, Question};
 use mailproof_proto::limits::MESSAGE_TIME_MAX;
 use mailproof_proto::time::Timestamp;
 use mailproof_proto::verdict::{Policy, Verdict};
 use mailproof_proto::verification::{Envelope, Options};
 
-use crate::cache::{Cache, CacheOptions, CacheStatistics};
+use crate::cache::{Cache, CacheOptions, CacheStatistics, Hit};
+#[cfg(feature = "network")]
+use crate::network::{CompletionQueue, Completions, Gathering, Job, NetworkOptions, NetworkStatistics, Workers};
 use crate::recent::Recent;
 use crate::resolver::{BlockingResolver, ResolverError};
+#[cfg(feature = "network")]
+use crate::service::Service;
 use crate::session::Session;
 #[cfg(feature = "zone-files")]
 use crate::zone::Zone;
@@ -21,6 +27,9 @@ use crate::zone::Zone;
 #[derive(Clone, Debug)]
 pub struct Engine {
     shared: Arc<Shared>,
+    /// The threads that ask; none in the engines that these threads themselves use.
+    #[cfg(feature = "network")]
+    workers: Option<Arc<Workers>>,
 }
 
 #[derive(Debug)]
@@ -31,11 +40,17 @@ struct Shared {
     clock: Clock,
     /// Counts changes of the cache by hand, which sessions have to see at once.
     generation: AtomicU64,
+    /// The threads that fetch answers ahead of need.
+    #[cfg(feature = "network")]
+    refreshers: OnceLock<Weak<Workers>>,
 }
 
 /// Where answers come from when the cache has none.
 #[derive(Debug)]
 enum Dns {
+    /// The engine's own client, on its own threads.
+    #[cfg(feature = "network")]
+    Network(NetworkOptions),
     Resolver(BlockingResolver),
     #[cfg(feature = "zone-files")]
     Zone(Zone),
@@ -70,6 +85,55 @@ impl Engine {
         session.into_verdict()
     }
 
+    /// Verifies a whole message as [`Engine::verify`] does, without blocking: for any executor.
+    #[cfg(feature = "network")]
+    pub async fn verify_async(&self, message: &[u8], envelope: Envelope) -> Verdict {
+        let mut session = self.session(envelope);
+        session.push(message);
+        session.finish_async().await.clone()
+    }
+
+    /// A queue for messages that the engine's threads verify, with a descriptor to wait by.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    #[cfg(feature = "network")]
+    pub fn completions(&self) -> std::io::Result<Completions> {
+        Completions::new(self.clone())
+    }
+
+    /// Hosts a service on the engine's threads: accepts on this listening socket until the engine is dropped.
+    ///
+    /// # Errors
+    /// When the engine has no threads: its DNS is not the network.
+    #[cfg(feature = "network")]
+    pub fn listen(&self, listener: std::os::fd::OwnedFd, service: Arc<dyn Service>) -> std::io::Result<()> {
+        let Some(workers) = &self.workers else { return Err(std::io::ErrorKind::Unsupported.into()) };
+        workers.listen(listener, service);
+        Ok(())
+    }
+
+    /// The I/O backend of the engine's threads, and why; `None` without threads.
+    #[cfg(feature = "network")]
+    #[must_use]
+    pub fn backend(&self) -> Option<mailproof_io::Backend> {
+        self.workers.as_ref().map(|workers| workers.backend())
+    }
+
+    /// What the DNS client has done; all zero without one.
+    #[cfg(feature = "network")]
+    #[must_use]
+    pub fn network_statistics(&self) -> NetworkStatistics {
+        self.workers.as_ref().map_or_else(NetworkStatistics::default, |workers| workers.statistics())
+    }
+
+    /// What the drivers of the engine's threads have done, a thread each.
+    #[cfg(feature = "network")]
+    #[must_use]
+    pub fn driver_statistics(&self) -> Vec<mailproof_io::Statistics> {
+        self.workers.as_ref().map_or_else(Vec::new, |workers| workers.driver_statistics())
+    }
+
     /// Starts on a message that arrives piece by piece.
     #[must_use]
     pub fn session(&self, envelope: Envelope) -> Session {
@@ -100,6 +164,14 @@ impl Engine {
         if let Some(answer) = self.source(None, self.now()).answer(question) {
             return answer;
         }
+        #[cfg(feature = "network")]
+        if let Some(workers) = &self.workers {
+            let gathering = Arc::new(Gathering::default());
+            workers.ask(vec![question.clone()], &gathering);
+            let arrived = gathering.wait(Instant::now() + MESSAGE_TIME_MAX).pop();
+            return arrived
+                .map_or_else(|| Answer::failed(mailproof_proto::dns::Failure::TimedOut), |(_, answer)| answer);
+        }
         let mut answers = self.fetch(std::slice::from_ref(question), self.now() + MESSAGE_TIME_MAX);
         answers.pop().unwrap_or_else(|| Answer::failed(mailproof_proto::dns::Failure::Unreachable))
     }
@@ -109,6 +181,12 @@ impl Engine {
     pub fn resolver_trouble(&self) -> Option<ResolverError> {
         match &self.shared.dns {
             Dns::Resolver(resolver) => resolver.trouble(),
+            #[cfg(feature = "network")]
+            Dns::Network(options) => {
+                let workers = self.workers.as_ref()?;
+                let is_trouble = workers.statistics().failures > 0 && !workers.has_answered();
+                is_trouble.then(|| ResolverError::Unreachable { servers: options.servers.clone() })
+            }
             _ => None,
         }
     }
@@ -123,6 +201,63 @@ impl Engine {
     pub(crate) fn source<'a>(&'a self, recent: Option<&'a mut Recent>, now: Timestamp) -> ReadySource<'a> {
         let generation = self.shared.generation.load(Ordering::Relaxed);
         ReadySource { shared: &self.shared, recent, generation, now }
+    }
+
+    /// An answer that needs no waiting.
+    #[cfg(feature = "network")]
+    pub(crate) fn at_hand(&self, question: &Question) -> Option<Answer> {
+        self.source(None, self.now()).answer(question)
+    }
+
+    /// Keeps an answer that has come; gives the one to use.
+    #[cfg(feature = "network")]
+    pub(crate) fn keep(&self, question: &Question, answer: Answer) -> Answer {
+        let now = self.now();
+        if matches!(answer.outcome(), Outcome::Failed(_))
+            && let Some(stale) = self.shared.cache.stale(question, now)
+        {
+            self.shared.cache.insert(question, &stale, now);
+            return stale;
+        }
+        self.shared.cache.insert(question, &answer, now);
+        answer
+    }
+
+    /// Forgets what is known of one name; gives how many answers there were.
+    pub fn purge(&self, name: &Name) -> usize {
+        let count = self.shared.cache.purge(name);
+        self.shared.generation.fetch_add(1, Ordering::Relaxed);
+        count
+    }
+
+    #[cfg(feature = "network")]
+    pub(crate) fn has_network(&self) -> bool {
+        self.workers.is_some()
+    }
+
+    /// Sends questions out; their answers come to `gathering`. False when there is nobody to ask.
+    #[cfg(feature = "network")]
+    pub(crate) fn ask_network(&self, questions: Vec<Question>, gathering: &Arc<Gathering>) -> bool {
+        let Some(workers) = &self.workers else { return false };
+        workers.ask(questions, gathering);
+        true
+    }
+
+    #[cfg(feature = "network")]
+    pub(crate) fn submit_job(&self, message: Vec<u8>, envelope: Envelope, token: u64, queue: &Arc<CompletionQueue>) {
+        let engine = self.without_workers();
+        let job = Job { message, envelope, token, queue: Arc::clone(queue), engine };
+        match &self.workers {
+            Some(workers) if !workers.is_in_another_process() => workers.verify(job),
+            // Zones and caches are at hand: there is nothing to wait for.
+            _ => job.refuse(),
+        }
+    }
+
+    /// The same engine for use on its own threads: it does not keep them alive and never waits.
+    #[cfg(feature = "network")]
+    fn without_workers(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), workers: None }
     }
 
     /// Fetches answers that need waiting, at most until `deadline`, and keeps them.
@@ -169,6 +304,15 @@ impl EngineBuilder {
         self
     }
 
+    /// Asks DNS servers with the engine's own client, on threads of its own. This is the default, with the servers of the
+    /// system.
+    #[cfg(feature = "network")]
+    #[must_use]
+    pub fn network(mut self, options: NetworkOptions) -> Self {
+        self.dns = Some(Dns::Network(options));
+        self
+    }
+
     /// Answers every question from a zone file; nothing is asked of the network.
     #[cfg(feature = "zone-files")]
     #[must_use]
@@ -208,21 +352,65 @@ impl EngineBuilder {
         }
         let dns = match self.dns {
             Some(dns) => dns,
+            #[cfg(feature = "network")]
+            None => Dns::Network(NetworkOptions::from_system()?),
+            #[cfg(not(feature = "network"))]
             None => Dns::Resolver(BlockingResolver::from_system()?),
         };
         // Over the network the whole walk is asked at once: a few questions more, as many round trips less.
-        self.options.dmarc.ask_ahead |= matches!(dns, Dns::Resolver(_));
+        self.options.dmarc.ask_ahead |= dns.takes_time();
         let cache = Cache::new(self.cache);
         let clock = self.fixed_time.map_or_else(Clock::system, Clock::Fixed);
-        Ok(Engine {
-            shared: Arc::new(Shared {
-                options: Arc::new(self.options),
-                dns,
-                cache,
-                clock,
-                generation: AtomicU64::new(0),
-            }),
-        })
+        let shared = Arc::new(Shared {
+            options: Arc::new(self.options),
+            dns,
+            cache,
+            clock,
+            generation: AtomicU64::new(0),
+            #[cfg(feature = "network")]
+            refreshers: OnceLock::new(),
+        });
+        let engine = Engine {
+            shared,
+            #[cfg(feature = "network")]
+            workers: None,
+        };
+        #[cfg(feature = "network")]
+        if let Dns::Network(options) = &engine.shared.dns {
+            if options.servers.is_empty() {
+                return Err(ResolverError::NoServers { path: None });
+            }
+            let workers = Arc::new(Workers::start(&engine, options.clone())?);
+            let _ = engine.shared.refreshers.set(Arc::downgrade(&workers));
+            return Ok(Engine { workers: Some(workers), ..engine });
+        }
+        Ok(engine)
+    }
+}
+
+impl Dns {
+    /// Answers come over the network.
+    fn takes_time(&self) -> bool {
+        match self {
+            #[cfg(feature = "network")]
+            Self::Network(_) => true,
+            Self::Resolver(_) => true,
+            _ => false,
+        }
+    }
+}
+
+impl Shared {
+    /// Fetches an answer again that is in use and about to expire.
+    fn refresh_if_ageing(&self, question: &Question, hit: &Hit) {
+        #[cfg(feature = "network")]
+        if hit.is_ageing
+            && let Some(workers) = self.refreshers.get().and_then(Weak::upgrade)
+        {
+            workers.prefetch(question);
+        }
+        #[cfg(not(feature = "network"))]
+        let _ = (question, hit);
     }
 }
 
@@ -241,14 +429,17 @@ impl AnswerSource for ReadySource<'_> {
             return Some(zone.lookup(question));
         }
         let Some(recent) = self.recent.as_deref_mut() else {
-            return self.shared.cache.get(question, self.now);
+            let hit = self.shared.cache.find(question, self.now)?;
+            self.shared.refresh_if_ageing(question, &hit);
+            return Some(hit.answer);
         };
         if let Some(answer) = recent.get(question, self.generation, self.now) {
             return Some(answer);
         }
-        let (answer, expires) = self.shared.cache.get_until(question, self.now)?;
-        recent.put(question, &answer, expires, self.generation, self.now);
-        Some(answer)
+        let hit = self.shared.cache.find(question, self.now)?;
+        self.shared.refresh_if_ageing(question, &hit);
+        recent.put(question, &hit.answer, hit.expires, self.generation, self.now);
+        Some(hit.answer)
     }
 }
 

@@ -16,11 +16,12 @@
 //! # }
 //! ```
 //!
-//! Without `.zone(..)` the engine asks the resolvers of the system. Everything is decided in the crate
+//! Without `.zone(..)` the engine asks the resolvers of the system, with its own client on its own threads. Everything is decided in the crate
 //! `mailproof-proto`, which does no input or output; this crate feeds it messages, DNS answers and the time.
 //!
 //! | feature | what |
 //! |---|---|
+//! | `network` (default) | the engine's own DNS client and worker threads, on io_uring or epoll |
 //! | `zone-files` (default) | DNS from files: YAML and RFC 1035 master files |
 //! | `cross-check` | the same message through the crate mail-auth, for a second opinion |
 #![forbid(unsafe_code)]
@@ -29,6 +30,8 @@ pub mod cache;
 #[cfg(feature = "cross-check")]
 pub mod cross_check;
 mod engine;
+#[cfg(feature = "network")]
+pub mod network;
 mod recent;
 pub mod resolver;
 pub mod service;

@@ -60,6 +60,10 @@ pub enum ResolverError {
         /// The servers asked.
         servers: Vec<SocketAddr>,
     },
+    /// The threads that ask can not be started.
+    #[cfg(feature = "network")]
+    #[error(transparent)]
+    Driver(#[from] mailproof_io::DriverError),
 }
 
 #[derive(Debug)]
@@ -100,8 +104,7 @@ impl BlockingResolver {
     /// # Errors
     /// [`ResolverError`] when there is no text or one is no address.
     pub fn from_texts(servers: &[impl AsRef<str>]) -> Result<Self, ResolverError> {
-        let servers: Vec<SocketAddr> = servers.iter().map(|it| read_server(it.as_ref())).collect::<Result<_, _>>()?;
-        Self::new(&servers)
+        Self::new(&read_servers(servers)?)
     }
 
     /// A resolver from the system's configuration, `/etc/resolv.conf`. Its option `trust-ad` makes the AD bit count.
@@ -254,6 +257,21 @@ impl Server {
     fn traits(&self) -> ServerTraits {
         ServerTraits { knows_edns: self.knows_edns.load(Ordering::Relaxed) }
     }
+}
+
+/// The servers of `/etc/resolv.conf`, and whether their AD bit is to be trusted.
+pub(crate) fn system_servers() -> Result<(Vec<SocketAddr>, bool), ResolverError> {
+    let path = PathBuf::from("/etc/resolv.conf");
+    let (servers, trusts_ad) = system::read(&path)?;
+    if servers.is_empty() { Err(ResolverError::NoServers { path: Some(path) }) } else { Ok((servers, trusts_ad)) }
+}
+
+/// Servers from texts: `IP`, `IP:PORT` or `[IP]:PORT`.
+pub(crate) fn read_servers(servers: &[impl AsRef<str>]) -> Result<Vec<SocketAddr>, ResolverError> {
+    if servers.is_empty() {
+        return Err(ResolverError::NoServers { path: None });
+    }
+    servers.iter().map(|it| read_server(it.as_ref())).collect()
 }
 
 fn read_server(text: &str) -> Result<SocketAddr, ResolverError> {

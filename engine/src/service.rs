@@ -5,9 +5,12 @@
 //! same conversation runs on an engine's worker, over a program's own streams, and in a simulator.
 
 use std::mem;
+use std::net::SocketAddr;
 
 use mailproof_proto::dns::{Answer, Question};
 use mailproof_proto::time::Timestamp;
+
+use crate::engine::Engine;
 
 /// One connection of a service, as a state machine.
 ///
@@ -28,6 +31,30 @@ pub trait Conversation: Send {
 
     /// The peer has gone or the connection failed; nothing can be sent any more.
     fn closed(&mut self);
+}
+
+/// Makes a conversation of every connection.
+pub trait Service: Send + Sync {
+    /// The conversation of a new connection. Sessions of `engine` are to be driven by [`Session::poll`]; whoever waits
+    /// in one holds up every other conversation of the thread.
+    ///
+    /// [`Session::poll`]: crate::Session::poll
+    fn converse(&self, engine: &Engine, peer: Peer) -> Box<dyn Conversation>;
+
+    /// Connections at a time, on all threads; further ones wait in the kernel's queue.
+    fn connections_max(&self) -> usize {
+        4096
+    }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Peer {
+    /// A host, over TCP.
+    Ip(SocketAddr),
+    /// A process of this host, over a unix socket.
+    Local,
 }
 
 /// What a conversation may ask of the loop that hosts it.

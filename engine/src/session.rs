@@ -1,6 +1,11 @@
 //! One message on its way through the engine.
 
 use std::sync::Arc;
+#[cfg(feature = "network")]
+use std::{
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use mailproof_proto::dns::{Answer, Question, Transcript};
 use mailproof_proto::message::Headers;
@@ -9,6 +14,8 @@ use mailproof_proto::verdict::Verdict;
 use mailproof_proto::verification::{Envelope, Progress, Verification};
 
 use crate::engine::Engine;
+#[cfg(feature = "network")]
+use crate::network::Gathering;
 use crate::recent::Recent;
 
 /// A message that arrives piece by piece: envelope, then octets in chunks of any size, then the verdict.
@@ -20,22 +27,49 @@ pub struct Session {
     engine: Engine,
     verification: Verification,
     recent: Recent,
+    #[cfg(feature = "network")]
+    asking: Asking,
+}
+
+/// Questions of a session that are on their way.
+#[cfg(feature = "network")]
+#[derive(Debug, Default)]
+struct Asking {
+    gathering: Arc<Gathering>,
+    open_count: usize,
+    has_begun: bool,
+    has_header: bool,
 }
 
 impl Session {
     pub(crate) fn new(engine: Engine, envelope: Envelope) -> Self {
         let verification = Verification::new(Arc::clone(engine.options()), envelope, engine.now());
-        Self { engine, verification, recent: Recent::default() }
+        let mut it = Self {
+            engine,
+            verification,
+            recent: Recent::default(),
+            #[cfg(feature = "network")]
+            asking: Asking::default(),
+        };
+        it.ask_ahead();
+        it
     }
 
     /// Forgets the message and starts on the next one, keeping its memory.
     pub fn restart(&mut self, envelope: Envelope) {
         self.verification.restart(envelope, self.engine.now());
+        #[cfg(feature = "network")]
+        {
+            // Answers to the message before would come to this one.
+            self.asking = Asking::default();
+        }
+        self.ask_ahead();
     }
 
     /// Takes the next octets of the message: header block, empty line and body, cut anywhere, with CRLF line ends.
     pub fn push(&mut self, octets: &[u8]) {
         self.verification.push(octets);
+        self.ask_ahead();
     }
 
     /// The message is complete.
@@ -79,7 +113,42 @@ impl Session {
         self.verification.into_verdict().expect("the verdict of a verification that is done")
     }
 
+    /// Ends the message and gives its verdict as [`Session::finish`] does, without blocking: for any executor. The
+    /// future may be dropped; what was asked then goes into the cache.
+    #[cfg(feature = "network")]
+    pub async fn finish_async(&mut self) -> &Verdict {
+        self.end();
+        std::future::poll_fn(|context| {
+            loop {
+                let Progress::NeedsAnswers { .. } = self.poll() else { return Poll::Ready(()) };
+                if !self.ask_open() && self.asking.open_count == 0 {
+                    // Without a network there is nobody to wait for.
+                    self.fail_open();
+                    continue;
+                }
+                let arrived = self.asking.gathering.take_or_wake(context);
+                if arrived.is_empty() {
+                    return Poll::Pending;
+                }
+                self.learn_all(arrived);
+            }
+        })
+        .await;
+        // As in `finish`.
+        self.verification.verdict().expect("the verdict of a verification that is done")
+    }
+
     fn fetch_answers(&mut self, deadline: Timestamp) {
+        #[cfg(feature = "network")]
+        if self.engine.has_network() {
+            self.ask_open();
+            let left = deadline.milliseconds().saturating_sub(self.engine.now().milliseconds());
+            let arrived = self.asking.gathering.wait(Instant::now() + Duration::from_millis(left));
+            if arrived.is_empty() {
+                self.fail_open();
+            }
+            return self.learn_all(arrived);
+        }
         let mut questions: Vec<Question> = Vec::new();
         while let Some(question) = self.verification.next_question() {
             questions.push(question);
@@ -88,6 +157,57 @@ impl Session {
         for (question, answer) in questions.iter().zip(answers) {
             self.verification.learn(question, answer);
         }
+    }
+
+    /// Asks for what is known to be needed, without waiting: SPF at the envelope, keys and the DMARC walk at the end of
+    /// the header, what follows from answers when they are there.
+    fn ask_ahead(&mut self) {
+        #[cfg(feature = "network")]
+        {
+            if !self.engine.has_network() {
+                return;
+            }
+            let arrived = if self.asking.open_count > 0 { self.asking.gathering.take() } else { Vec::new() };
+            let has_header = self.verification.has_header();
+            if !arrived.is_empty() || !self.asking.has_begun || has_header != self.asking.has_header {
+                (self.asking.has_begun, self.asking.has_header) = (true, has_header);
+                self.learn_all(arrived);
+                self.poll();
+                self.ask_open();
+            }
+        }
+    }
+
+    /// Sends out the questions that are not on their way; false when there are none.
+    #[cfg(feature = "network")]
+    fn ask_open(&mut self) -> bool {
+        let questions: Vec<Question> = std::iter::from_fn(|| self.verification.next_question()).collect();
+        if questions.is_empty() {
+            return false;
+        }
+        self.asking.open_count += questions.len();
+        self.engine.ask_network(questions, &self.asking.gathering)
+    }
+
+    #[cfg(feature = "network")]
+    fn learn_all(&mut self, arrived: Vec<(Question, Answer)>) {
+        self.asking.open_count = self.asking.open_count.saturating_sub(arrived.len());
+        for (question, answer) in arrived {
+            self.verification.learn(&question, answer);
+        }
+    }
+
+    /// Nobody is going to answer what is open.
+    #[cfg(feature = "network")]
+    fn fail_open(&mut self) {
+        self.asking = Asking::default();
+        self.verification.fail_open();
+    }
+
+    /// The verdict, taken out.
+    #[cfg(feature = "network")]
+    pub(crate) fn take_verdict(&mut self) -> Option<Verdict> {
+        self.verification.take_verdict()
     }
 
     /// The verdict, once [`Session::finish`] has reached it.

@@ -399,6 +399,15 @@ impl Driver {
         }
     }
 
+    /// Gives a socket back that is not receiving, connecting or sending: one that was just accepted.
+    pub fn release(&mut self, id: SocketId) -> Option<OwnedFd> {
+        let socket = self.sockets.open(id)?;
+        if socket.in_flight > 0 || socket.wants || socket.output.waiting_bytes() > 0 {
+            return None;
+        }
+        self.sockets.remove(id).map(|socket| socket.fd)
+    }
+
     /// The descriptor of a socket, to read its options and addresses.
     #[must_use]
     pub fn descriptor(&self, id: SocketId) -> Option<BorrowedFd<'_>> {
@@ -581,6 +590,22 @@ impl Drop for Driver {
     fn drop(&mut self) {
         if let Means::Ring(ring) = &mut self.means {
             ring.shut_down(&mut self.sockets);
+        }
+    }
+}
+
+impl Event<'_> {
+    /// The socket it is about; the listener where one was accepted.
+    #[must_use]
+    pub fn socket(&self) -> Option<SocketId> {
+        match *self {
+            Self::Received { socket, .. }
+            | Self::DatagramFailed { socket, .. }
+            | Self::Ended { socket, .. }
+            | Self::Connected { socket }
+            | Self::Sent { socket } => Some(socket),
+            Self::Accepted { listener, .. } | Self::AcceptFailed { listener, .. } => Some(listener),
+            Self::Woken | Self::Moved => None,
         }
     }
 }

@@ -214,6 +214,22 @@ impl Verification {
         self.verdict
     }
 
+    /// The verdict, taken out; the verification is then ready for [`restart`](Self::restart).
+    pub fn take_verdict(&mut self) -> Option<Verdict> {
+        self.verdict.take()
+    }
+
+    /// The header block is complete: what it asks for is known.
+    #[must_use]
+    pub fn has_header(&self) -> bool {
+        self.stage != Stage::Header
+    }
+
+    /// Counts every open question as failed: nobody is going to answer.
+    pub fn fail_open(&mut self) {
+        self.transcript.fail_open(Failure::Unreachable);
+    }
+
     /// Every question asked so far, with its answer: what `explain` shows.
     #[must_use]
     pub fn transcript(&self) -> &Transcript {

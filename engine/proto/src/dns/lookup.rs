@@ -190,6 +190,12 @@ impl Lookup {
         self.failed(server, Transport::Tcp);
     }
 
+    /// The query that a server was sent by UDP last, to be sent again where it was lost on this side.
+    pub fn udp_query(&mut self, server: usize) -> Option<&[u8]> {
+        let sent = self.servers.get(server)?.udp?;
+        Some(wire::write_query(sent.id, &self.question, &sent.options, &mut self.room))
+    }
+
     /// Replies that were ignored because they did not match a query: many are a sign of an attack (RFC 5452).
     #[must_use]
     pub fn mismatch_count(&self) -> u32 {

@@ -1,0 +1,149 @@
+//! How threads outside the workers wait for answers and verdicts: blocked, as a future, or by a descriptor.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task;
+use std::time::Instant;
+
+use mailproof_proto::dns::{Answer, Question};
+use mailproof_proto::verdict::Verdict;
+use mailproof_proto::verification::Envelope;
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::engine::Engine;
+
+/// Answers on their way to one caller.
+#[derive(Debug, Default)]
+pub(crate) struct Gathering {
+    state: Mutex<Gathered>,
+    arrived: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Gathered {
+    answers: Vec<(Question, Answer)>,
+    open_count: usize,
+    waker: Option<task::Waker>,
+}
+
+impl Gathering {
+    /// More answers are going to come.
+    pub(crate) fn expect(&self, count: usize) {
+        self.lock().open_count += count;
+    }
+
+    /// An answer has come.
+    pub(crate) fn deliver(&self, question: Question, answer: Answer) {
+        let mut state = self.lock();
+        state.answers.push((question, answer));
+        state.open_count = state.open_count.saturating_sub(1);
+        let waker = state.waker.take();
+        drop(state);
+        self.arrived.notify_one();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Waits until some answer is there, or none is expected, or the moment has come; takes what is there.
+    pub(crate) fn wait(&self, until: Instant) -> Vec<(Question, Answer)> {
+        let mut state = self.lock();
+        while state.answers.is_empty() && state.open_count > 0 {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = self.arrived.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        std::mem::take(&mut state.answers)
+    }
+
+    /// Takes what is there; wakes the task when there is more.
+    pub(crate) fn take_or_wake(&self, context: &task::Context<'_>) -> Vec<(Question, Answer)> {
+        let mut state = self.lock();
+        if state.answers.is_empty() {
+            state.waker = Some(context.waker().clone());
+        }
+        std::mem::take(&mut state.answers)
+    }
+
+    /// Takes what is there.
+    pub(crate) fn take(&self) -> Vec<(Question, Answer)> {
+        std::mem::take(&mut self.lock().answers)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Gathered> {
+        // A list of answers is whole whatever happened to a thread that held it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Messages that the workers verify for a program with an event loop of its own.
+///
+/// [`submit`](Self::submit) never waits. When verdicts are there the descriptor is readable, and
+/// [`drain`](Self::drain) takes them, in the order in which they were reached.
+#[derive(Clone, Debug)]
+pub struct Completions {
+    engine: Engine,
+    queue: Arc<CompletionQueue>,
+}
+
+/// A message that was submitted, with its verdict.
+#[derive(Debug)]
+pub struct Completion {
+    /// What the caller named it.
+    pub token: u64,
+    /// The verdict.
+    pub verdict: Verdict,
+}
+
+#[derive(Debug)]
+pub(crate) struct CompletionQueue {
+    event: OwnedFd,
+    done: Mutex<VecDeque<Completion>>,
+}
+
+impl Completions {
+    pub(crate) fn new(engine: Engine) -> io::Result<Self> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { engine, queue: Arc::new(CompletionQueue { event, done: Mutex::new(VecDeque::new()) }) })
+    }
+
+    /// Hands a whole message to a worker. `token` comes back with the verdict.
+    pub fn submit(&self, message: Vec<u8>, envelope: Envelope, token: u64) {
+        self.engine.submit_job(message, envelope, token, &self.queue);
+    }
+
+    /// The descriptor that is readable while verdicts wait: for poll, epoll or an event loop. Not to be read from.
+    #[must_use]
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.queue.event.as_fd()
+    }
+
+    /// Takes the verdicts that are there.
+    #[must_use]
+    pub fn drain(&self) -> VecDeque<Completion> {
+        // Before the queue is looked at, so that what comes later makes it readable again.
+        let _ = rustix::io::read(&self.queue.event, &mut [0; 8]);
+        std::mem::take(&mut *self.queue.lock())
+    }
+}
+
+impl CompletionQueue {
+    pub(crate) fn push(&self, completion: Completion) {
+        let mut done = self.lock();
+        done.push_back(completion);
+        let is_first = done.len() == 1;
+        drop(done);
+        if is_first {
+            // Fails only when the counter is full, and then it is readable already.
+            let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Completion>> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,125 @@
+//! The sockets of a worker: what each belongs to, and how the inquiries reach theirs.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use mailproof_io::{Driver, Event, SocketId};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use super::inquiries::Network;
+
+/// A driver, and what each of its sockets is.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    pub(crate) driver: Driver,
+    servers: Vec<SocketAddr>,
+    connect_time: Duration,
+    roles: Vec<Option<Role>>,
+}
+
+/// What a socket is there for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Role {
+    /// Queries by UDP.
+    Port(SocketId),
+    /// Queries by TCP.
+    Link(SocketId),
+    /// Connections of the service with this number come here.
+    Listener(SocketId, u32),
+    /// A connection of a service.
+    Conversation(SocketId),
+}
+
+/// Octets that datagrams may wait in, so that a thread that computes loses none; the system may allow less.
+const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
+impl Sockets {
+    pub(crate) fn new(driver: Driver, servers: Vec<SocketAddr>, connect_time: Duration) -> Self {
+        Self { driver, servers, connect_time, roles: Vec::new() }
+    }
+
+    pub(crate) fn set_role(&mut self, socket: SocketId, role: Role) {
+        if self.roles.len() <= socket.index() {
+            self.roles.resize(socket.index() + 1, None);
+        }
+        self.roles[socket.index()] = Some(role);
+    }
+
+    pub(crate) fn close(&mut self, socket: SocketId) {
+        self.roles[socket.index()] = None;
+        self.driver.close(socket);
+    }
+
+    /// The next event, and what its socket is there for.
+    pub(crate) fn next_event(&mut self) -> Option<(Event<'_>, Option<Role>)> {
+        let Self { driver, roles, .. } = self;
+        let event = driver.next_event()?;
+        let role = event.socket().and_then(|socket| roles.get(socket.index()).copied().flatten());
+        Some((event, role))
+    }
+
+    fn socket(&self, number: u32) -> Option<SocketId> {
+        match self.roles.get(number as usize).copied().flatten()? {
+            Role::Port(socket) | Role::Link(socket) => Some(socket),
+            Role::Listener(..) | Role::Conversation(_) => None,
+        }
+    }
+}
+
+impl Network for Sockets {
+    fn open_port(&mut self, server: usize) -> Option<u32> {
+        let socket = datagram_socket(*self.servers.get(server)?).ok()?;
+        let socket = self.driver.add_datagram(socket).ok()?;
+        self.set_role(socket, Role::Port(socket));
+        self.driver.receive(socket);
+        Some(socket.index() as u32)
+    }
+
+    fn send_udp(&mut self, port: u32, query: &[u8]) {
+        if let Some(socket) = self.socket(port) {
+            self.driver.send_datagram(socket, query);
+        }
+    }
+
+    fn close_port(&mut self, port: u32) {
+        if let Some(socket) = self.socket(port) {
+            self.close(socket);
+        }
+    }
+
+    fn open_link(&mut self, server: usize) -> Option<u32> {
+        let deadline = Instant::now() + self.connect_time;
+        let socket = self.driver.connect(*self.servers.get(server)?, deadline).ok()?;
+        self.set_role(socket, Role::Link(socket));
+        self.driver.receive(socket);
+        Some(socket.index() as u32)
+    }
+
+    fn send_tcp(&mut self, link: u32, octets: &[u8]) {
+        if let Some(socket) = self.socket(link) {
+            self.driver.send(socket, octets);
+        }
+    }
+
+    fn close_link(&mut self, link: u32) {
+        self.close_port(link);
+    }
+}
+
+/// A socket connected to a server, by a port that the kernel draws. It shares the port with nobody, so that nobody else
+/// on this machine can take its answers.
+fn datagram_socket(server: SocketAddr) -> io::Result<OwnedFd> {
+    let (family, local): (_, SocketAddr) = match server {
+        SocketAddr::V4(_) => (AddressFamily::INET, (Ipv4Addr::UNSPECIFIED, 0).into()),
+        SocketAddr::V6(_) => (AddressFamily::INET6, (Ipv6Addr::UNSPECIFIED, 0).into()),
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
+    // The system's bound may be lower: then it is what it is.
+    let _ = sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER_BYTES);
+    rustix::net::bind(&socket, &local)?;
+    rustix::net::connect(&socket, &server)?;
+    Ok(socket)
+}

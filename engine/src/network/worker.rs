@@ -1,0 +1,737 @@
+//! The threads that ask the DNS, verify what was submitted and host services.
+//!
+//! A thread has one driver, and does everything that belongs to its sockets. Between two slices of verification it looks
+//! at them, so an answer waits for one slice at the most. A question belongs to the thread that its hash says, so that it
+//! is asked once whoever asks.
+
+use std::hash::BuildHasher;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use mailproof_io::{Backend, Driver, DriverError, Event, SocketId};
+use mailproof_proto::dns::{Answer, Failure, Question};
+use mailproof_proto::time::Timestamp;
+
+use super::calls::Gathering;
+use super::hosting::{ConversationId, Conversations};
+use super::inquiries::Inquiries;
+use super::jobs::{Job, JobId, Jobs, Slice};
+use super::seeds::Seeds;
+use super::sockets::{Role, Sockets};
+use super::{NetworkOptions, NetworkStatistics};
+use crate::engine::Engine;
+use crate::service::{Peer, Service};
+
+/// The worker threads of an engine; they end when this is dropped, after the work they have.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    threads: Vec<Thread>,
+    options: NetworkOptions,
+    hasher: std::hash::RandomState,
+    next_job: AtomicUsize,
+    process: u32,
+    backend: Backend,
+}
+
+#[derive(Debug)]
+struct Thread {
+    inbox: Arc<Inbox>,
+    handle: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What other threads want of a worker.
+#[derive(Debug)]
+struct Inbox {
+    /// `None` once the thread is gone.
+    messages: Mutex<Option<Vec<Message>>>,
+    waker: mailproof_io::Waker,
+    statistics: Published,
+}
+
+/// Figures that others may read at any time.
+#[derive(Debug, Default)]
+struct Published {
+    figures: Mutex<NetworkStatistics>,
+    driver: Mutex<mailproof_io::Statistics>,
+    has_answered: std::sync::atomic::AtomicBool,
+    prefetches: AtomicU64,
+    backend: Mutex<Option<Backend>>,
+}
+
+enum Message {
+    /// A caller wants these answers.
+    Ask {
+        questions: Vec<Question>,
+        gathering: Arc<Gathering>,
+    },
+    /// Another worker wants this answer.
+    AskFor {
+        question: Question,
+        worker: usize,
+        waiter: Local,
+    },
+    /// This worker wanted this answer.
+    Answered {
+        question: Question,
+        answer: Answer,
+        waiter: Local,
+    },
+    /// The answer is about to expire and still in use.
+    Prefetch(Question),
+    Verify(Job),
+    Listen {
+        listener: OwnedFd,
+        service: Arc<dyn Service>,
+    },
+    Converse {
+        stream: OwnedFd,
+        service: Arc<dyn Service>,
+    },
+    Stop,
+}
+
+impl Message {
+    /// There is no thread to take it: whoever waits is told.
+    fn refuse(self) {
+        match self {
+            Self::Ask { questions, gathering } => {
+                for question in questions {
+                    gathering.deliver(question, Answer::failed(Failure::Unreachable));
+                }
+            }
+            Self::Verify(job) => job.refuse(),
+            _ => {}
+        }
+    }
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Message")
+    }
+}
+
+/// Somebody of the same worker who waits for an answer.
+#[derive(Clone, Copy, Debug)]
+enum Local {
+    Job(JobId),
+    Conversation(ConversationId),
+}
+
+/// Anybody who waits for an answer.
+enum Waiter {
+    Caller(Arc<Gathering>),
+    Local(Local),
+    Worker(usize, Local),
+}
+
+struct Worker {
+    number: usize,
+    engine: Engine,
+    peers: Vec<Arc<Inbox>>,
+    inbox: Arc<Inbox>,
+    hasher: std::hash::RandomState,
+    sockets: Sockets,
+    inquiries: Inquiries<Waiter>,
+    jobs: Jobs,
+    conversations: Conversations,
+    services: Vec<Listening>,
+    next_peer: usize,
+    /// Room for what a conversation asks.
+    questions: Vec<(ConversationId, Question)>,
+    /// A datagram or a piece of a DNS stream, copied out so that the driver can be used while it is read.
+    room: Vec<u8>,
+    clock: (Instant, Timestamp),
+    stopping: Option<Instant>,
+}
+
+/// A listener of this worker, and whose it is.
+struct Listening {
+    socket: SocketId,
+    service: Arc<dyn Service>,
+    connections: Arc<AtomicUsize>,
+    is_paused: bool,
+}
+
+/// Slices between two looks at the inbox and the clock.
+const SLICES_MAX: usize = 8;
+/// How long work that is under way may go on once the engine is dropped.
+const DRAIN_TIME: Duration = Duration::from_secs(30);
+/// Datagrams are received into this much room.
+const DATAGRAM_BYTES: usize = 2048;
+
+impl Workers {
+    /// Starts the threads. `engine` is what they verify with; it must not hold the workers themselves.
+    pub(crate) fn start(engine: &Engine, options: NetworkOptions) -> Result<Self, DriverError> {
+        let count = match options.threads {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            count => count,
+        };
+        let hasher = std::hash::RandomState::new();
+        let (mut threads, mut inboxes) = (Vec::new(), Vec::new());
+        let mut starts = Vec::new();
+        for number in 0..count {
+            let (send_inbox, receive_inbox) = mpsc::channel();
+            let (start, started) = mpsc::channel::<Vec<Arc<Inbox>>>();
+            let (engine, options, hasher) = (engine.clone(), options.clone(), hasher.clone());
+            let body = move || {
+                let driver = match Driver::new(options.backend, mailproof_io::Options::default()) {
+                    Ok(driver) => driver,
+                    Err(error) => return drop(send_inbox.send(Err(error))),
+                };
+                let inbox = Arc::new(Inbox {
+                    messages: Mutex::new(Some(Vec::new())),
+                    waker: driver.waker(),
+                    statistics: Published {
+                        backend: Mutex::new(Some(driver.backend().clone())),
+                        ..Published::default()
+                    },
+                });
+                if send_inbox.send(Ok((Arc::clone(&inbox), driver.backend().clone()))).is_err() {
+                    return;
+                }
+                // Without its peers the start has failed elsewhere.
+                if let Ok(peers) = started.recv() {
+                    Worker::new(number, engine, peers, inbox, hasher, driver, options).run();
+                }
+            };
+            let spawned = thread::Builder::new().name(format!("mailproof-{number}")).spawn(body);
+            let handle = spawned.map_err(|source| DriverError::System { step: "starting a thread", source })?;
+            let (inbox, backend) = receive_inbox.recv().unwrap_or_else(|_| {
+                Err(DriverError::System { step: "starting a thread", source: io::ErrorKind::BrokenPipe.into() })
+            })?;
+            inboxes.push(Arc::clone(&inbox));
+            threads.push((Thread { inbox, handle: Mutex::new(Some(handle)) }, backend));
+            starts.push(start);
+        }
+        for start in starts {
+            // A thread that is gone shows itself when it is asked.
+            let _ = start.send(inboxes.clone());
+        }
+        let backend = threads.first().map_or(Backend::Epoll, |(_, backend)| backend.clone());
+        let threads = threads.into_iter().map(|(thread, _)| thread).collect();
+        let next_job = AtomicUsize::new(0);
+        Ok(Self { threads, options, hasher, next_job, process: std::process::id(), backend })
+    }
+
+    /// Asks for answers, which come to `gathering`, each within the time of a lookup.
+    pub(crate) fn ask(&self, questions: Vec<Question>, gathering: &Arc<Gathering>) {
+        gathering.expect(questions.len());
+        if self.is_in_another_process() {
+            for question in questions {
+                gathering.deliver(question, Answer::failed(Failure::Unreachable));
+            }
+            return;
+        }
+        if let [thread] = &self.threads[..] {
+            thread.inbox.put(Message::Ask { questions, gathering: Arc::clone(gathering) });
+            return;
+        }
+        let mut shares: Vec<Vec<Question>> = vec![Vec::new(); self.threads.len()];
+        for question in questions {
+            shares[owner(&self.hasher, &question, self.threads.len())].push(question);
+        }
+        for (thread, questions) in self.threads.iter().zip(shares) {
+            if !questions.is_empty() {
+                thread.inbox.put(Message::Ask { questions, gathering: Arc::clone(gathering) });
+            }
+        }
+    }
+
+    /// Fetches an answer again that is about to expire.
+    pub(crate) fn prefetch(&self, question: &Question) {
+        if self.options.prefetch && !self.is_in_another_process() {
+            let thread = &self.threads[owner(&self.hasher, question, self.threads.len())];
+            thread.inbox.statistics.prefetches.fetch_add(1, Ordering::Relaxed);
+            thread.inbox.put(Message::Prefetch(question.clone()));
+        }
+    }
+
+    /// Verifies a message on one of the threads.
+    pub(crate) fn verify(&self, job: Job) {
+        let number = self.next_job.fetch_add(1, Ordering::Relaxed) % self.threads.len();
+        self.threads[number].inbox.put(Message::Verify(job));
+    }
+
+    /// Hosts a service on all threads.
+    pub(crate) fn listen(&self, listener: OwnedFd, service: Arc<dyn Service>) {
+        self.threads[0].inbox.put(Message::Listen { listener, service });
+    }
+
+    /// The process has forked: these are the threads of the parent, and nothing here may be used.
+    pub(crate) fn is_in_another_process(&self) -> bool {
+        std::process::id() != self.process
+    }
+
+    /// The backend of the threads; the first that had to move to epoll is the one that is told.
+    pub(crate) fn backend(&self) -> Backend {
+        let of_threads = self.threads.iter().filter_map(|thread| thread.inbox.statistics.backend.lock().ok()?.clone());
+        of_threads.into_iter().find(|backend| *backend != self.backend).unwrap_or_else(|| self.backend.clone())
+    }
+
+    pub(crate) fn statistics(&self) -> NetworkStatistics {
+        let mut sum = NetworkStatistics::default();
+        for thread in &self.threads {
+            let published = &thread.inbox.statistics;
+            let figures = *published.figures.lock().unwrap_or_else(PoisonError::into_inner);
+            let prefetches = published.prefetches.load(Ordering::Relaxed);
+            sum = sum.plus(NetworkStatistics { prefetches, ..figures });
+        }
+        sum
+    }
+
+    pub(crate) fn driver_statistics(&self) -> Vec<mailproof_io::Statistics> {
+        let of = |thread: &Thread| *thread.inbox.statistics.driver.lock().unwrap_or_else(PoisonError::into_inner);
+        self.threads.iter().map(of).collect()
+    }
+
+    pub(crate) fn has_answered(&self) -> bool {
+        self.threads.iter().any(|thread| thread.inbox.statistics.has_answered.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        if self.is_in_another_process() {
+            return;
+        }
+        for thread in &self.threads {
+            thread.inbox.put(Message::Stop);
+        }
+        for thread in &self.threads {
+            let handle = thread.handle.lock().unwrap_or_else(PoisonError::into_inner).take();
+            // A conversation may hold the last engine of the program; a thread does not wait for itself.
+            if let Some(handle) = handle.filter(|handle| handle.thread().id() != thread::current().id()) {
+                let _ = handle.join();
+            }
+        }
+    }
+}
+
+impl Inbox {
+    fn put(&self, message: Message) {
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *messages {
+            Some(messages) => messages.push(message),
+            None => {
+                drop(messages);
+                return message.refuse();
+            }
+        }
+        drop(messages);
+        self.waker.wake();
+    }
+
+    fn take(&self) -> Vec<Message> {
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        messages.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Takes what is there and no more from now on.
+    fn close(&self) -> Vec<Message> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+    }
+}
+
+impl Worker {
+    fn new(
+        number: usize,
+        engine: Engine,
+        peers: Vec<Arc<Inbox>>,
+        inbox: Arc<Inbox>,
+        hasher: std::hash::RandomState,
+        driver: Driver,
+        options: NetworkOptions,
+    ) -> Self {
+        let clock = (Instant::now(), engine.now());
+        let sockets = Sockets::new(driver, options.servers.clone(), options.connect_time);
+        let inquiries = Inquiries::new(options.servers.len(), options, Seeds::system(), clock.1);
+        Self {
+            number,
+            jobs: Jobs::new(engine.clone()),
+            engine,
+            peers,
+            inbox,
+            hasher,
+            sockets,
+            inquiries,
+            conversations: Conversations::new(clock.1),
+            services: Vec::new(),
+            next_peer: 0,
+            questions: Vec::new(),
+            room: Vec::with_capacity(DATAGRAM_BYTES),
+            clock,
+            stopping: None,
+        }
+    }
+
+    fn run(mut self) {
+        loop {
+            let until = self.wait_until();
+            if self.sockets.driver.wait(until).is_err() {
+                return self.give_up();
+            }
+            self.resume_listeners();
+            self.look();
+            self.take_messages();
+            self.work();
+            self.expire();
+            self.deliver();
+            self.publish();
+            if self.has_stopped() {
+                return;
+            }
+        }
+    }
+
+    fn wait_until(&self) -> Option<Instant> {
+        if self.jobs.has_ready() {
+            return Some(self.clock.0);
+        }
+        let moments = [self.inquiries.next_moment(), self.jobs.next_moment(), self.conversations.next_moment()];
+        let next = moments.into_iter().flatten().min().map(|moment| self.instant(moment));
+        next.into_iter().chain(self.stopping).min()
+    }
+
+    /// Hears what the sockets have to say.
+    fn look(&mut self) {
+        let now = self.now();
+        while let Some(heard) = self.hear(now) {
+            self.act(heard, now);
+        }
+        self.deliver();
+    }
+
+    /// The next event, with its octets copied out or handed on.
+    fn hear(&mut self, now: Timestamp) -> Option<Heard> {
+        let event = self.sockets.next_event()?;
+        Some(match event {
+            (Event::Received { octets, .. }, Some(Role::Conversation(socket))) => {
+                self.conversations.received(socket.index(), octets, now);
+                Heard::Conversation(socket.index())
+            }
+            (Event::Received { octets, .. }, Some(role)) => {
+                self.room.clear();
+                self.room.extend_from_slice(octets);
+                match role {
+                    Role::Port(socket) => Heard::Datagram(socket),
+                    _ => Heard::Stream(role),
+                }
+            }
+            (Event::DatagramFailed { socket, .. }, _) => Heard::DatagramFailed(socket),
+            (Event::Connected { .. }, Some(role)) => Heard::Connected(role),
+            (Event::Ended { socket, .. }, Some(role)) => Heard::Ended(socket, role),
+            (Event::Accepted { socket, .. }, Some(Role::Listener(_, service))) => Heard::Accepted(socket, service),
+            (Event::AcceptFailed { .. }, Some(Role::Listener(_, service))) => Heard::AcceptFailed(service),
+            (Event::Sent { .. }, Some(Role::Conversation(socket))) => Heard::Sent(socket),
+            (Event::Moved, _) => Heard::Moved,
+            _ => Heard::Nothing,
+        })
+    }
+
+    fn act(&mut self, heard: Heard, now: Timestamp) {
+        match heard {
+            Heard::Datagram(socket) => {
+                let is_cut = self.room.len() >= DATAGRAM_BYTES;
+                self.inquiries.udp_received(socket.index() as u32, &self.room, is_cut, now, &mut self.sockets);
+            }
+            Heard::Stream(Role::Link(socket)) => {
+                self.inquiries.link_received(socket.index() as u32, &self.room, now, &mut self.sockets);
+            }
+            Heard::DatagramFailed(socket) => {
+                self.inquiries.udp_failed(socket.index() as u32, now, &mut self.sockets);
+            }
+            Heard::Connected(Role::Link(socket)) => {
+                self.inquiries.link_connected(socket.index() as u32, now, &mut self.sockets);
+            }
+            Heard::Ended(socket, Role::Link(_)) => {
+                self.sockets.close(socket);
+                self.inquiries.link_ended(socket.index() as u32, now, &mut self.sockets);
+            }
+            Heard::Ended(socket, Role::Conversation(_)) => {
+                self.sockets.close(socket);
+                self.conversations.ended(socket.index());
+            }
+            Heard::Conversation(slot) => self.carry_out(slot, now),
+            Heard::Sent(socket) => self.conversations.sent(socket.index(), &mut self.sockets.driver),
+            Heard::Accepted(socket, service) => self.pass_on(socket, service),
+            Heard::AcceptFailed(service) => {
+                if let Some(listening) = self.services.get_mut(service as usize) {
+                    // Until a connection ends: then there is a descriptor again.
+                    listening.is_paused = true;
+                }
+            }
+            Heard::Moved => {
+                self.inquiries.send_again(&mut self.sockets);
+                let backend = self.sockets.driver.backend().clone();
+                *self.inbox.statistics.backend.lock().unwrap_or_else(PoisonError::into_inner) = Some(backend);
+            }
+            _ => {}
+        }
+    }
+
+    fn take_messages(&mut self) {
+        let now = self.now();
+        for message in self.inbox.take() {
+            match message {
+                Message::Ask { questions, gathering } => {
+                    for question in questions {
+                        self.ask(question, Some(Waiter::Caller(Arc::clone(&gathering))), now);
+                    }
+                }
+                Message::AskFor { question, worker, waiter } => {
+                    self.ask(question, Some(Waiter::Worker(worker, waiter)), now);
+                }
+                Message::Prefetch(question) => self.inquiries.ask(question, None, now, &mut self.sockets),
+                Message::Answered { question, answer, waiter } => self.tell(waiter, &question, answer, now),
+                Message::Verify(job) => self.jobs.start(job),
+                Message::Listen { listener, service } => self.listen(listener, service),
+                Message::Converse { stream, service } => self.converse(stream, service),
+                Message::Stop => self.stop(now),
+            }
+        }
+    }
+
+    /// Verifies in slices, and looks at the sockets after each.
+    fn work(&mut self) {
+        for _ in 0..SLICES_MAX {
+            match self.jobs.run_slice() {
+                Slice::Idle => return,
+                Slice::Worked => {}
+                Slice::Asks(id, questions) => {
+                    let now = self.now();
+                    for question in questions {
+                        self.ask_for(Local::Job(id), question, now);
+                    }
+                }
+            }
+            if self.sockets.driver.glance().is_ok() {
+                self.look();
+            }
+        }
+    }
+
+    fn expire(&mut self) {
+        let now = self.now();
+        self.inquiries.expire(now, &mut self.sockets);
+        self.jobs.expire(now);
+        while let Some(slot) = self.conversations.wake_next(now) {
+            self.carry_out(slot, now);
+        }
+    }
+
+    /// Hands answers to those who wait for them.
+    fn deliver(&mut self) {
+        while let Some(finished) = self.inquiries.next_finished() {
+            let now = self.now();
+            let answer = match finished.is_news {
+                true => self.engine.keep(&finished.question, finished.answer),
+                false => finished.answer,
+            };
+            for waiter in finished.waiters {
+                match waiter {
+                    Waiter::Caller(gathering) => gathering.deliver(finished.question.clone(), answer.clone()),
+                    Waiter::Local(local) => self.tell(local, &finished.question, answer.clone(), now),
+                    Waiter::Worker(worker, waiter) => {
+                        let (question, answer) = (finished.question.clone(), answer.clone());
+                        self.peers[worker].put(Message::Answered { question, answer, waiter });
+                    }
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, waiter: Local, question: &Question, answer: Answer, now: Timestamp) {
+        match waiter {
+            Local::Job(id) => self.jobs.answer(id, question, answer),
+            Local::Conversation(id) => {
+                if let Some(slot) = self.conversations.answered(id, question, &answer, now) {
+                    self.carry_out(slot, now);
+                }
+            }
+        }
+    }
+
+    /// Asks on behalf of somebody on this thread, of the thread that the question belongs to.
+    fn ask_for(&mut self, waiter: Local, question: Question, now: Timestamp) {
+        let worker = owner(&self.hasher, &question, self.peers.len());
+        if worker == self.number {
+            self.ask(question, Some(Waiter::Local(waiter)), now);
+        } else {
+            self.peers[worker].put(Message::AskFor { question, worker: self.number, waiter });
+        }
+    }
+
+    fn ask(&mut self, question: Question, waiter: Option<Waiter>, now: Timestamp) {
+        // It may have come while this was on its way here; then it is answered like one that finishes now.
+        match self.engine.at_hand(&question) {
+            Some(answer) => self.inquiries.answer_at_once(question, answer, waiter),
+            None => self.inquiries.ask(question, waiter, now, &mut self.sockets),
+        }
+    }
+
+    fn carry_out(&mut self, slot: usize, now: Timestamp) {
+        let mut questions = std::mem::take(&mut self.questions);
+        self.conversations.carry_out(slot, &mut self.sockets.driver, &mut questions);
+        for (id, question) in questions.drain(..) {
+            self.ask_for(Local::Conversation(id), question, now);
+        }
+        self.questions = questions;
+    }
+
+    fn listen(&mut self, listener: OwnedFd, service: Arc<dyn Service>) {
+        // The socket listens already; one that can not be watched is closed, which its peers see.
+        let Ok(socket) = self.sockets.driver.add_listener(listener) else { return };
+        let number = self.services.len() as u32;
+        let connections = Arc::new(AtomicUsize::new(0));
+        self.services.push(Listening { socket, service, connections, is_paused: false });
+        self.sockets.set_role(socket, Role::Listener(socket, number));
+        self.sockets.driver.receive(socket);
+    }
+
+    /// Gives a connection that was accepted to the next worker.
+    fn pass_on(&mut self, socket: SocketId, service: u32) {
+        let Some(listening) = self.services.get_mut(service as usize) else { return };
+        let Some(stream) = self.sockets.driver.release(socket) else { return };
+        let count = listening.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        if count >= listening.service.connections_max() && !std::mem::replace(&mut listening.is_paused, true) {
+            self.sockets.driver.pause(listening.socket);
+        }
+        let connections = Arc::clone(&listening.connections);
+        let (service, inbox) = (Arc::clone(&listening.service), Arc::clone(&self.inbox));
+        let service: Arc<dyn Service> = Arc::new(Counted { service, connections, inbox });
+        let peer = self.next_peer % self.peers.len();
+        self.next_peer += 1;
+        if peer == self.number {
+            self.converse(stream, service);
+        } else {
+            self.peers[peer].put(Message::Converse { stream, service });
+        }
+    }
+
+    fn converse(&mut self, stream: OwnedFd, service: Arc<dyn Service>) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let peer = peer_of(&stream);
+        let Ok(socket) = self.sockets.driver.add_stream(stream) else { return };
+        let conversation = service.converse(&self.engine, peer);
+        self.sockets.set_role(socket, Role::Conversation(socket));
+        self.conversations.add(socket, service, conversation, &mut self.sockets.driver);
+    }
+
+    /// Accepts again where a connection has ended.
+    fn resume_listeners(&mut self) {
+        for listening in self.services.iter_mut().filter(|listening| listening.is_paused) {
+            if listening.connections.load(Ordering::Relaxed) < listening.service.connections_max() {
+                listening.is_paused = false;
+                self.sockets.driver.receive(listening.socket);
+            }
+        }
+    }
+
+    fn stop(&mut self, now: Timestamp) {
+        self.stopping = Some(Instant::now() + DRAIN_TIME);
+        for listening in self.services.drain(..) {
+            self.sockets.close(listening.socket);
+        }
+        for slot in self.conversations.drain(now) {
+            self.carry_out(slot, now);
+        }
+    }
+
+    fn has_stopped(&self) -> bool {
+        let is_idle = || self.jobs.is_empty() && self.conversations.count() == 0 && self.inquiries.open_count() == 0;
+        self.stopping.is_some_and(|until| is_idle() || Instant::now() >= until)
+    }
+
+    /// The sockets of this thread are of no use any more: everybody is answered with a failure.
+    fn give_up(&mut self) {
+        for socket in self.conversations.sockets() {
+            self.conversations.ended(socket.index());
+        }
+        let messages = self.inbox.close();
+        self.inquiries.expire(self.now() + DRAIN_TIME, &mut self.sockets);
+        self.deliver();
+        for message in messages {
+            message.refuse();
+        }
+        for job in self.jobs.drain() {
+            job.refuse();
+        }
+    }
+
+    fn publish(&self) {
+        let published = &self.inbox.statistics;
+        if let Ok(mut figures) = published.figures.try_lock() {
+            *figures = self.inquiries.statistics();
+        }
+        if let Ok(mut figures) = published.driver.try_lock() {
+            *figures = self.sockets.driver.statistics();
+        }
+        if self.inquiries.has_answered() {
+            published.has_answered.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.1 + self.clock.0.elapsed()
+    }
+
+    fn instant(&self, moment: Timestamp) -> Instant {
+        self.clock.0 + Duration::from_millis(moment.milliseconds().saturating_sub(self.clock.1.milliseconds()))
+    }
+}
+
+/// An event that was heard, without its octets.
+enum Heard {
+    Datagram(SocketId),
+    Stream(Role),
+    DatagramFailed(SocketId),
+    Connected(Role),
+    Ended(SocketId, Role),
+    Conversation(usize),
+    Sent(SocketId),
+    Accepted(SocketId, u32),
+    AcceptFailed(u32),
+    Moved,
+    Nothing,
+}
+
+/// A service for one connection, which is counted until this is dropped.
+struct Counted {
+    service: Arc<dyn Service>,
+    connections: Arc<AtomicUsize>,
+    /// Of the worker that accepts.
+    inbox: Arc<Inbox>,
+}
+
+impl Service for Counted {
+    fn converse(&self, engine: &Engine, peer: Peer) -> Box<dyn crate::service::Conversation> {
+        self.service.converse(engine, peer)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.inbox.waker.wake();
+    }
+}
+
+fn peer_of(stream: &OwnedFd) -> Peer {
+    let address = rustix::net::getpeername(stream).ok().flatten();
+    match address.and_then(|address| std::net::SocketAddr::try_from(address).ok()) {
+        Some(address) => Peer::Ip(address),
+        None => Peer::Local,
+    }
+}
+
+/// The worker that a question belongs to.
+fn owner(hasher: &std::hash::RandomState, question: &Question, worker_count: usize) -> usize {
+    if worker_count == 1 { 0 } else { hasher.hash_one(question) as usize % worker_count }
+}
