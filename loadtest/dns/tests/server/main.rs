@@ -1,0 +1,5 @@
+//! The server from outside, over real sockets.
+
+mod client;
+mod faults;
+mod plain;
