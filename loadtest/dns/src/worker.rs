@@ -179,10 +179,12 @@ impl Worker {
                 counters.lost.fetch_add(1, Ordering::Relaxed);
             }
         }
+        // Counted first: who has a reply finds it counted.
         let count = batch.to_send.len();
-        let sent = batch.to_send.send(&datagrams.socket);
-        counters.udp_replies.fetch_add(sent as u64, Ordering::Relaxed);
-        counters.lost.fetch_add((count - sent) as u64, Ordering::Relaxed);
+        counters.udp_replies.fetch_add(count as u64, Ordering::Relaxed);
+        let missing = (count - batch.to_send.send(&datagrams.socket)) as u64;
+        counters.udp_replies.fetch_sub(missing, Ordering::Relaxed);
+        counters.lost.fetch_add(missing, Ordering::Relaxed);
     }
 
     /// Accepts connections; true when there may be more.
@@ -329,8 +331,10 @@ fn send(datagrams: &Datagrams, to: SocketAddr, faulty: &Faulty, counters: &Count
             }
             _ => None,
         };
-        let counter =
-            if from.unwrap_or(own).send_to(reply, to).is_ok() { &counters.udp_replies } else { &counters.lost };
-        counter.fetch_add(1, Ordering::Relaxed);
+        counters.udp_replies.fetch_add(1, Ordering::Relaxed);
+        if from.unwrap_or(own).send_to(reply, to).is_err() {
+            counters.udp_replies.fetch_sub(1, Ordering::Relaxed);
+            counters.lost.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
