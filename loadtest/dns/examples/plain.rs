@@ -1,9 +1,9 @@
 //! How many queries a second plain mode answers, and what CPU time each takes.
 //!
-//! `cargo run --release -p mailproof-fault-dns --example plain -- [SECONDS [IN_FLIGHT [THREADS]]]`
+//! `cargo run --release -p mailproof-fault-dns --example plain -- [SECONDS [IN_FLIGHT [THREADS [JOINS]]]]`
 //!
 //! The client keeps a number of queries in flight from a few sockets, in batches, and checks the length and the ID of
-//! every reply. Where there are two CPUs the server has the first and the client the second.
+//! every reply. With JOINS 0 it sends each query on its own, and is then the slower of the two. Where there are two CPUs the server has the first and the client the second.
 #![forbid(unsafe_code)]
 
 use std::error::Error;
@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         // With one CPU both share it.
         let _ = sched_setaffinity(Pid::from_raw(0), &set);
     }
-    let mut client = Client::new(&server)?;
+    let mut client = Client::new(&server, number(3, 1) != 0)?;
     client.run(Duration::from_millis(300), in_flight)?;
     let (before, start) = (server_cpu()?, Instant::now());
     let count = client.run(time, in_flight)?;
@@ -70,7 +70,7 @@ struct Client {
 }
 
 impl Client {
-    fn new(server: &Server) -> Result<Self, Box<dyn Error>> {
+    fn new(server: &Server, joins: bool) -> Result<Self, Box<dyn Error>> {
         let mut sockets = Vec::new();
         for _ in 0..SOCKETS {
             let socket = UdpSocket::bind("127.0.0.1:0")?;
@@ -81,7 +81,7 @@ impl Client {
             sockets,
             server: server.addr().into(),
             received: Received::new(),
-            to_send: ToSend::new(),
+            to_send: if joins { ToSend::new() } else { ToSend::new().without_joining() },
             queries: (0..NAMES).map(query).collect(),
             next: 0,
             lost: 0,

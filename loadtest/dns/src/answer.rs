@@ -6,8 +6,8 @@ use mailproof_testkit::random::Random;
 use mailproof_testkit::responder::{Responder, Transport as By};
 
 use crate::message::{
-    Asked, CLASS_IN, FLAG_AD, FLAG_TC, HEADER_BYTES, Message, NoQuery, Record, TYPE_CNAME, TYPE_OPT, TYPE_TXT,
-    name_bytes,
+    Asked, AskedFor, CLASS_IN, FLAG_AD, FLAG_QR, FLAG_RA, FLAG_RD, FLAG_TC, HEADER_BYTES, Message, NoQuery, Record,
+    TYPE_CNAME, TYPE_OPT, TYPE_TXT, name_bytes,
 };
 use crate::plan::{Fault, Transport};
 
@@ -231,7 +231,7 @@ fn unrelated(reply: &mut Message, asked: &Asked<'_>) {
         data: data.to_vec(),
     };
     let (sibling, parent) = (sibling(asked.name()), parent(asked.name()));
-    reply.answer.push(record(&sibling, asked.code, same_data(asked.code)));
+    reply.answer.push(record(&sibling, asked.code, invented_data(asked.code)));
     // NS, with the server's address behind it.
     reply.authority.push(record(&parent, 2, &sibling));
     reply.additional.insert(0, record(&sibling, 1, &[192, 0, 2, 66]));
@@ -239,7 +239,7 @@ fn unrelated(reply: &mut Message, asked: &Asked<'_>) {
 }
 
 /// Data of an invented record of a type.
-fn same_data(code: u16) -> &'static [u8] {
+fn invented_data(code: u16) -> &'static [u8] {
     match code {
         1 => &[192, 0, 2, 66],
         28 => &[0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x66],
@@ -255,9 +255,24 @@ pub(crate) fn with_other_data(right: &Message, asked: &Asked<'_>) -> Message {
     reply.set_rcode(NOERROR);
     reply.authority.clear();
     let owner = asked.name().to_ascii_lowercase();
-    let data = same_data(asked.code).to_vec();
+    let data = invented_data(asked.code).to_vec();
     reply.answer = vec![Record { owner, code: asked.code, class: CLASS_IN, ttl_seconds: TTL_SECONDS, data }];
     reply
+}
+
+/// A reply that nobody gave: one invented record.
+pub(crate) fn forged(question: &Question) -> Message {
+    let (name, code) = (question.name.wire().to_vec(), question.kind.code());
+    let data = invented_data(code).to_vec();
+    let record = Record { owner: name.clone(), code, class: CLASS_IN, ttl_seconds: 86_400, data };
+    Message {
+        id: 0,
+        flags: FLAG_QR | FLAG_RD | FLAG_RA,
+        question: Some(AskedFor { name, code, class: CLASS_IN }),
+        answer: vec![record],
+        authority: Vec::new(),
+        additional: Vec::new(),
+    }
 }
 
 fn times(reply: &mut Message, ttl_seconds: u32) {
@@ -271,7 +286,7 @@ fn alias(owner: &[u8], target: &[u8]) -> Record {
 
 /// A name of two labels that no zone of a test has.
 fn below_root(label: &[u8]) -> Vec<u8> {
-    [&[label.len() as u8], label, b"\x0ffault-dns-chain\0"].concat()
+    [&[label.len() as u8], label, b"\x05chain\0"].concat()
 }
 
 /// The name of the question with the last octet of its first label changed; the root becomes `x`.
@@ -311,10 +326,11 @@ pub(crate) fn damage(fault: Fault, reply: &mut Vec<u8>, random: &mut Random) {
         }
         Fault::CompressionLoop => compression_loop(reply),
         Fault::CountsLie => {
-            for at in [6, 8, 10] {
-                let lie = [random.below(256) as u8, random.below(256) as u8];
-                put(reply, at, if random.chance(50) { lie } else { [0, lie[1] & 3] });
-            }
+            let at = 6 + 2 * random.below(3);
+            let old = reply.get(at..).and_then(<[u8]>::first_chunk).copied().map_or(0, u16::from_be_bytes);
+            // By little, or by anything.
+            let step = if random.chance(50) { random.between(1, 3) } else { random.between(1, 0xffff) };
+            put(reply, at, old.wrapping_add(step as u16).to_be_bytes());
         }
         Fault::Garbage => {
             let count = random.below(GARBAGE_BYTES_MAX);

@@ -5,7 +5,7 @@
 //! which does not see a difference.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 
@@ -20,7 +20,8 @@ const QUERY_BYTES_MAX: usize = 2048;
 /// Octets that travel together: what one IPv4 datagram can hold.
 const JOINED_BYTES_MAX: usize = 65_507;
 
-/// Room for the datagrams received together.
+/// Room for the datagrams received together, from sockets of one family: the kernel leaves the length of the last
+/// sender's address where it looks for the room for the next one's.
 pub struct Received {
     headers: MultiHeaders<SockaddrStorage>,
     rooms: Vec<[u8; QUERY_BYTES_MAX]>,
@@ -59,7 +60,7 @@ impl Received {
     ///
     /// # Errors
     /// As `recvmmsg`; that nothing has come is none.
-    pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+    pub fn receive(&mut self, socket: &impl AsRawFd) -> io::Result<usize> {
         self.datagrams.clear();
         let mut slices: Vec<[IoSliceMut<'_>; 1]> = self.rooms.iter_mut().map(|room| [IoSliceMut::new(room)]).collect();
         let flags = MsgFlags::MSG_DONTWAIT;
@@ -125,7 +126,7 @@ impl ToSend {
 
     /// Sends them all, and gives how many the kernel took. Those that it did not take are lost, as datagrams may be.
     /// Datagrams of one length to one receiver keep their order.
-    pub fn send(&mut self, socket: &UdpSocket) -> usize {
+    pub fn send(&mut self, socket: &impl AsRawFd) -> usize {
         let mut sent = 0;
         if self.joins && self.datagrams.len() > 1 {
             self.datagrams.sort_by_key(|datagram| datagram.key);
@@ -159,7 +160,7 @@ impl ToSend {
 }
 
 /// One way through the kernel for several datagrams of one length to one receiver.
-fn send_joined(socket: &UdpSocket, datagrams: &[Datagram], octets: &[u8]) -> nix::Result<()> {
+fn send_joined(socket: &impl AsRawFd, datagrams: &[Datagram], octets: &[u8]) -> nix::Result<()> {
     let Some(first) = datagrams.first() else { return Ok(()) };
     let slices: Vec<IoSlice<'_>> = datagrams.iter().map(|datagram| slice(datagram, octets)).collect();
     let bytes = u16::try_from(first.range.len()).unwrap_or(u16::MAX);
@@ -169,7 +170,7 @@ fn send_joined(socket: &UdpSocket, datagrams: &[Datagram], octets: &[u8]) -> nix
 
 /// One system call for up to [`BATCH`] datagrams.
 fn send_each(
-    socket: &UdpSocket,
+    socket: &impl AsRawFd,
     headers: &mut MultiHeaders<SockaddrStorage>,
     datagrams: &[&Datagram],
     octets: &[u8],

@@ -24,6 +24,7 @@
 //!
 //! - [`Plan`], [`Rule`], [`Fault`]: what goes wrong, for which queries, how likely; from code or from YAML, seeded.
 //! - [`Server`]: UDP and TCP on a port of the kernel's choice; paused, stopped and started again on the same port.
+//! - [`Flood`]: forged answers from beside the path.
 //! - [`Statistics`] and [`Server::questions`]: what it did, and how often each question came.
 //!
 //! Cost: a query that meets no fault is a look-up and a copy, in batches of 64 for each of two system calls. A delayed
@@ -36,6 +37,7 @@ mod connection;
 pub mod datagrams;
 mod desk;
 mod draw;
+mod flood;
 mod message;
 mod plan;
 mod server;
@@ -43,6 +45,7 @@ mod statistics;
 mod timers;
 mod worker;
 
+pub use crate::flood::{Flood, FloodReport, FloodWay};
 pub use crate::plan::{
     BIT_FLIPS_MAX, CNAME_LINKS_MAX, Counts, Fault, MILLISECONDS_MAX, PLAN_FILE_BYTES_MAX, Plan, PlanError, RULES_MAX,
     Rule, Span, Stage, Transport,

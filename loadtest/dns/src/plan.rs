@@ -355,6 +355,12 @@ impl Rule {
         self
     }
 
+    /// The faults it draws from.
+    #[must_use]
+    pub fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+
     fn check(&self) -> Result<(), &'static str> {
         if self.faults.is_empty() {
             return Err("no fault");

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use std::{fmt, io};
 
 use mailproof::zone::Zone;
@@ -19,7 +20,7 @@ use crate::desk::{Running, Shared};
 use crate::draw::Draw;
 use crate::plan::Plan;
 use crate::statistics::Statistics;
-use crate::worker::{Datagrams, Worker};
+use crate::worker::{Datagrams, TCP_CONNECTIONS_MAX, Worker};
 
 /// A DNS server with threads of its own, by UDP and TCP on the same port. Dropping it stops it.
 pub struct Server {
@@ -45,6 +46,8 @@ pub struct Options {
     pub pins: bool,
     /// Adds an SOA record of this time to live to the zone's negative answers, which have none otherwise.
     pub negative_ttl_seconds: Option<u32>,
+    /// Connections open at a time; what comes above is closed at once. At most [`TCP_CONNECTIONS_MAX`].
+    pub tcp_connections_max: usize,
 }
 
 /// Threads of one server.
@@ -52,6 +55,9 @@ pub const THREADS_MAX: usize = 32;
 
 /// Tries at a port that is free for both transports.
 const BIND_TRIES: usize = 100;
+/// Tries at the old port, and the time between two.
+const RESTART_TRIES: usize = 500;
+const RESTART_PAUSE: Duration = Duration::from_millis(2);
 /// Octets of datagrams that may wait for the server.
 const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 const BACKLOG: i32 = 1024;
@@ -137,7 +143,15 @@ impl Server {
     /// When somebody took the port in the meantime.
     pub fn restart(&mut self) -> io::Result<()> {
         self.stop();
-        self.listen(self.addr())
+        let address = self.addr();
+        for _ in 0..RESTART_TRIES {
+            match self.listen(address) {
+                // A process that this one is just starting has copies of the old sockets until it runs.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(RESTART_PAUSE),
+                result => return result,
+            }
+        }
+        self.listen(address)
     }
 
     /// True between a start and a stop.
@@ -191,8 +205,9 @@ impl Server {
         }
         self.shared.is_stopping.store(false, Ordering::Release);
         self.addresses = addresses;
+        let connections_max = self.options.tcp_connections_max.min(TCP_CONNECTIONS_MAX);
         for (index, (datagrams, listeners)) in shares.into_iter().enumerate() {
-            let (worker, waker) = Worker::new(Arc::clone(&self.shared), datagrams, listeners)?;
+            let (worker, waker) = Worker::new(Arc::clone(&self.shared), datagrams, listeners, connections_max)?;
             let cpu = self.options.pins.then_some(index);
             let thread = thread::Builder::new().name(format!("fault-dns-{index}")).spawn(move || {
                 pin(cpu);
@@ -224,6 +239,7 @@ impl Default for Options {
             threads: 1,
             pins: false,
             negative_ttl_seconds: None,
+            tcp_connections_max: TCP_CONNECTIONS_MAX,
         }
     }
 }

@@ -17,7 +17,7 @@ pub struct Statistics {
     pub tcp_queries: u64,
     /// Connections accepted.
     pub tcp_connections: u64,
-    /// Connections closed at once because [`TCP_CONNECTIONS_MAX`](crate::TCP_CONNECTIONS_MAX) were open.
+    /// Connections closed at once because as many as may be were open.
     pub tcp_over_limit: u64,
     /// Datagrams sent, faulty ones included.
     pub udp_replies: u64,

@@ -34,6 +34,7 @@ pub(crate) struct Worker {
     datagrams: Vec<Datagrams>,
     listeners: Vec<TcpListener>,
     connections: HashMap<usize, Connection>,
+    connections_max: usize,
     /// Tokens are never used twice, so that timers of a connection that is gone find nothing.
     next_token: usize,
     timers: Timers<Job>,
@@ -41,7 +42,8 @@ pub(crate) struct Worker {
     ready: Vec<usize>,
 }
 
-/// Datagrams on their way through.
+/// Datagrams on their way through one socket.
+#[derive(Default)]
 struct Batch {
     received: Received,
     to_send: ToSend,
@@ -55,7 +57,7 @@ enum Job {
     Release { token: usize, number: u64 },
 }
 
-/// Connections open at a time; what comes above is closed at once.
+/// Connections that a server can have open at a time.
 pub const TCP_CONNECTIONS_MAX: usize = 1024;
 
 /// Batches or chunks that one socket gets before the others have their turn.
@@ -71,6 +73,7 @@ impl Worker {
         shared: Arc<Shared>,
         datagrams: Vec<Datagrams>,
         mut listeners: Vec<TcpListener>,
+        connections_max: usize,
     ) -> io::Result<(Self, Waker)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
@@ -87,6 +90,7 @@ impl Worker {
             datagrams,
             listeners,
             connections: HashMap::new(),
+            connections_max,
             next_token: FIRST_CONNECTION,
             timers: Timers::new(),
             ready: Vec::new(),
@@ -98,7 +102,7 @@ impl Worker {
     pub(crate) fn run(mut self) {
         let mut events = Events::with_capacity(256);
         // Made here, because what points into itself stays on its thread.
-        let mut batch = Batch { received: Received::new(), to_send: ToSend::new() };
+        let mut batches: Vec<Batch> = self.datagrams.iter().map(|_| Batch::default()).collect();
         while !self.desk.shared.is_stopping.load(Ordering::Acquire) {
             let timeout = self.timeout();
             match self.poll.poll(&mut events, timeout) {
@@ -121,7 +125,7 @@ impl Worker {
             for token in ready {
                 let has_more = match token {
                     0 => false,
-                    1..FIRST_LISTENER => self.receive(token - 1, &mut batch),
+                    1..FIRST_LISTENER => batches.get_mut(token - 1).is_some_and(|batch| self.receive(token - 1, batch)),
                     FIRST_LISTENER..FIRST_CONNECTION => self.accept(token - FIRST_LISTENER),
                     _ => self.read(token),
                 };
@@ -193,7 +197,7 @@ impl Worker {
             let Some(Ok((stream, _))) = self.listeners.get(which).map(TcpListener::accept) else { return false };
             let counters = &self.desk.shared.counters;
             let nth = counters.tcp_connections.fetch_add(1, Ordering::Relaxed) + 1;
-            if self.connections.len() >= TCP_CONNECTIONS_MAX {
+            if self.connections.len() >= self.connections_max {
                 counters.tcp_over_limit.fetch_add(1, Ordering::Relaxed);
                 continue;
             }

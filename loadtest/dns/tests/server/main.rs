@@ -2,4 +2,8 @@
 
 mod client;
 mod faults;
+mod flood;
+mod life;
 mod plain;
+mod plans;
+mod tcp;
