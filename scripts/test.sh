@@ -43,11 +43,11 @@ cargo_tests() {
     failed=$((failed + bad))
 }
 
-# Debian packages that tests use when they are there: a real resolver, and Python for the second opinions.
+# Debian packages that tests use when they are there: a real resolver, a DNS client, and Python for the second opinions.
 install_packages() {
     command -v apt-get >/dev/null && [ "$(id -u)" = 0 ] || return 0
     local missing=() package
-    for package in unbound python3-venv; do
+    for package in unbound knot-dnsutils python3-venv; do
         dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
     done
     [ ${#missing[@]} -eq 0 ] && return 0
