@@ -13,7 +13,8 @@ import sys
 MAY_USE = {
     "mailproof-kernels": set(),
     "mailproof-proto": {"mailproof-kernels"},
-    "mailproof": {"mailproof-proto"},
+    "mailproof-io": set(),
+    "mailproof": {"mailproof-io", "mailproof-proto"},
     "mailproof-testkit": {"mailproof", "mailproof-proto", "mailproof-kernels"},
     "mailproof-cli": {"mailproof", "mailproof-proto"},
     "mailproof-benches": {"mailproof", "mailproof-proto", "mailproof-kernels", "mailproof-testkit"},

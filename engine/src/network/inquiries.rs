@@ -318,6 +318,11 @@ impl<W> Inquiries<W> {
         links.chain(self.wheel.next_moment()).min()
     }
 
+    /// Some question has its answer.
+    pub(crate) fn has_finished(&self) -> bool {
+        !self.finished.is_empty()
+    }
+
     /// The next question that has its answer.
     pub(crate) fn next_finished(&mut self) -> Option<Finished<W>> {
         self.finished.pop_front()

@@ -381,7 +381,6 @@ impl Worker {
             self.work();
             self.expire();
             self.deliver();
-            self.publish();
             if self.has_stopped() {
                 return;
             }
@@ -526,6 +525,11 @@ impl Worker {
 
     /// Hands answers to those who wait for them.
     fn deliver(&mut self) {
+        if !self.inquiries.has_finished() {
+            return;
+        }
+        // First, so that whoever is told something finds it in the figures.
+        self.publish();
         while let Some(finished) = self.inquiries.next_finished() {
             let now = self.now();
             let answer = match finished.is_news {
