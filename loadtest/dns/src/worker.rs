@@ -151,8 +151,8 @@ impl Worker {
     fn receive(&mut self, which: usize, batch: &mut Batch) -> bool {
         for _ in 0..TURNS {
             let Some(datagrams) = self.datagrams.get(which) else { return false };
-            // An error here is what an earlier datagram met at its receiver.
-            let count = batch.received.receive(&datagrams.socket).unwrap_or(BATCH);
+            // An error here is what an earlier datagram met at its receiver, and is over with this call.
+            let Ok(count) = batch.received.receive(&datagrams.socket) else { continue };
             self.desk.shared.counters.udp_queries.fetch_add(count as u64, Ordering::Relaxed);
             if self.desk.is_paused() {
                 self.desk.shared.counters.paused.fetch_add(count as u64, Ordering::Relaxed);
@@ -169,8 +169,8 @@ impl Worker {
     /// Answers what was received last.
     fn answer(&mut self, which: usize, batch: &mut Batch) {
         let Some(datagrams) = self.datagrams.get(which) else { return };
-        let counters = Arc::clone(&self.desk.shared);
-        let counters = &counters.counters;
+        let shared = Arc::clone(&self.desk.shared);
+        let counters = &shared.counters;
         for (query, from) in batch.received.iter() {
             let mut faulty = None;
             batch.to_send.add(from, |out| faulty = self.desk.handle(query, Transport::Udp, out));
