@@ -3,7 +3,8 @@
 //! `cargo run --release -p mailproof-fault-dns --example plain -- [SECONDS [IN_FLIGHT [THREADS [JOINS]]]]`
 //!
 //! The client keeps a number of queries in flight from a few sockets, in batches, and checks the length and the ID of
-//! every reply. With JOINS 0 it sends each query on its own, and is then the slower of the two. Where there are two CPUs the server has the first and the client the second.
+//! every reply. With JOINS 0 neither side lets datagrams travel together, and with 1 only the server does; the client
+//! is the slower of the two then. Where there are two CPUs the server has the first and the client the second.
 #![forbid(unsafe_code)]
 
 use std::error::Error;
@@ -32,6 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let in_flight = number(1, 512) as usize;
     let mut options = Options::default();
     options.threads = number(2, 1) as usize;
+    options.joins = number(3, 2) > 0;
     options.pins = options.threads == 1;
     let text: String =
         (0..NAMES).map(|index| format!("{}:\n- TXT: v=spf1 ip4:192.0.2.{} -all\n", name(index), index % 256)).collect();
@@ -42,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         // With one CPU both share it.
         let _ = sched_setaffinity(Pid::from_raw(0), &set);
     }
-    let mut client = Client::new(&server, number(3, 1) != 0)?;
+    let mut client = Client::new(&server, number(3, 2) > 1)?;
     client.run(Duration::from_millis(300), in_flight)?;
     let (before, start) = (server_cpu()?, Instant::now());
     let count = client.run(time, in_flight)?;

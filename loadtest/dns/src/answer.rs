@@ -50,9 +50,9 @@ impl Answering {
             Some(_) => Message::read(&self.responder.reply(asked.octets, By::Tcp)?)?,
             None => self.right_without_data(asked),
         };
-        if let Some(question) = &mut reply.question {
-            question.name = asked.name().to_vec();
-        }
+        let own = Message::reply_to(asked);
+        reply.flags = reply.flags & !FLAG_RD | own.flags & FLAG_RD;
+        reply.question = own.question;
         let is_negative = matches!(reply.rcode(), NOERROR | NXDOMAIN)
             && reply.authority.is_empty()
             && !reply.answer.iter().any(|record| record.code == asked.code);

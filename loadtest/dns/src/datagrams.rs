@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 
+use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg, sendmsg};
 
 /// Datagrams of one system call.
@@ -66,7 +67,7 @@ impl Received {
         let flags = MsgFlags::MSG_DONTWAIT;
         match recvmmsg(socket.as_raw_fd(), &mut self.headers, slices.iter_mut(), flags, None) {
             Ok(messages) => self.datagrams.extend(messages.map(|message| (message.bytes, message.address))),
-            Err(nix::Error::EAGAIN | nix::Error::EINTR) => {}
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
         Ok(self.datagrams.len())
@@ -140,8 +141,10 @@ impl ToSend {
                                 sent += datagrams.len();
                                 continue;
                             }
-                            // A kernel or a device without segmentation.
-                            Err(nix::Error::EINVAL | nix::Error::EIO | nix::Error::ENOPROTOOPT) => self.joins = false,
+                            // A kernel or device without segmentation, or datagrams that are no single packets there.
+                            Err(Errno::EINVAL | Errno::EIO | Errno::EMSGSIZE | Errno::ENOPROTOOPT) => {
+                                self.joins = false
+                            }
                             Err(_) => continue,
                         }
                     }
@@ -212,4 +215,73 @@ impl Default for ToSend {
 pub fn address(storage: &SockaddrStorage) -> Option<SocketAddr> {
     let v4 = storage.as_sockaddr_in().map(|it| SocketAddr::from((it.ip(), it.port())));
     v4.or_else(|| storage.as_sockaddr_in6().map(|it| SocketAddr::from((it.ip(), it.port()))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Everything that comes to a socket, until as many datagrams are there as were sent.
+    fn drain(socket: &UdpSocket, count: usize) -> Vec<Vec<u8>> {
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut room = [0; 4096];
+        let mut one = || socket.recv(&mut room).map(|len| room[..len].to_vec()).unwrap();
+        (0..count).map(|_| one()).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Joined or not, every datagram arrives as it is, and those of one length in their order.
+        #[test]
+        fn datagrams_arrive_as_they_were_added(
+            datagrams in prop::collection::vec((0_usize..2, 1_usize..5, any::<bool>()), 0..150),
+            joins in any::<bool>(),
+        ) {
+            let receivers: Vec<UdpSocket> = (0..2).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+            let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let mut to_send = if joins { ToSend::new() } else { ToSend::new().without_joining() };
+            let mut expected = [(); 2].map(|()| HashMap::<usize, Vec<Vec<u8>>>::new());
+            for (number, (which, len, is_long)) in datagrams.iter().enumerate() {
+                let octets = vec![number as u8; if *is_long { len * 300 } else { *len }];
+                to_send.add(receivers[*which].local_addr().unwrap().into(), |out| out.extend_from_slice(&octets));
+                expected[*which].entry(octets.len()).or_default().push(octets);
+            }
+            prop_assert_eq!(to_send.len(), datagrams.len());
+            prop_assert_eq!(to_send.send(&sender), datagrams.len());
+            prop_assert!(to_send.is_empty());
+            for (receiver, expected) in receivers.iter().zip(expected) {
+                let mut got = HashMap::<usize, Vec<Vec<u8>>>::new();
+                for octets in drain(receiver, expected.values().map(Vec::len).sum()) {
+                    got.entry(octets.len()).or_default().push(octets);
+                }
+                prop_assert_eq!(got, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_is_received_with_its_senders_and_the_rest_stays() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let clients: Vec<UdpSocket> = (0..3).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        for number in 0..BATCH + 3 {
+            let (client, octets) = (&clients[number % 3], vec![number as u8; number + 1]);
+            client.send_to(&octets, server.local_addr().unwrap()).unwrap();
+        }
+        let mut received = Received::new();
+        assert_eq!(received.receive(&server).unwrap(), BATCH);
+        for (number, (octets, from)) in received.iter().enumerate() {
+            assert_eq!(octets, vec![number as u8; number + 1]);
+            assert_eq!(address(&from), Some(clients[number % 3].local_addr().unwrap()));
+        }
+        assert_eq!(received.receive(&server).unwrap(), 3);
+        assert_eq!(received.receive(&server).unwrap(), 0);
+        assert_eq!(received.iter().count(), 0);
+    }
 }

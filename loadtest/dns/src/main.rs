@@ -43,6 +43,9 @@ struct Arguments {
     /// Keep each thread on one CPU.
     #[arg(long)]
     pin: bool,
+    /// Send each reply on its own through the kernel.
+    #[arg(long)]
+    no_joins: bool,
     /// Add an SOA record of this time to live to the zone's negative answers.
     #[arg(long, value_name = "SECONDS")]
     negative_ttl: Option<u32>,
@@ -100,6 +103,7 @@ fn run(arguments: &Arguments) -> Result<(), Trouble> {
     options.also_ipv6 = arguments.also_ipv6;
     options.threads = arguments.threads.into();
     options.pins = arguments.pin;
+    options.joins = !arguments.no_joins;
     options.negative_ttl_seconds = arguments.negative_ttl;
     let mut server =
         Server::start_with(zone, plan, options).map_err(|error| Trouble::Listen(arguments.listen, error))?;

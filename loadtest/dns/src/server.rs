@@ -44,6 +44,9 @@ pub struct Options {
     pub threads: usize,
     /// Keeps each thread on one CPU: the first on CPU 0, and so on.
     pub pins: bool,
+    /// Lets replies of one length to one client travel together, which spares the kernel most of its work. Clients do not
+    /// see it, but where their own CPU time is measured it may have to be off.
+    pub joins: bool,
     /// Adds an SOA record of this time to live to the zone's negative answers, which have none otherwise.
     pub negative_ttl_seconds: Option<u32>,
     /// Connections open at a time; what comes above is closed at once. At most [`TCP_CONNECTIONS_MAX`].
@@ -205,9 +208,8 @@ impl Server {
         }
         self.shared.is_stopping.store(false, Ordering::Release);
         self.addresses = addresses;
-        let connections_max = self.options.tcp_connections_max.min(TCP_CONNECTIONS_MAX);
         for (index, (datagrams, listeners)) in shares.into_iter().enumerate() {
-            let (worker, waker) = Worker::new(Arc::clone(&self.shared), datagrams, listeners, connections_max)?;
+            let (worker, waker) = Worker::new(Arc::clone(&self.shared), datagrams, listeners, self.options)?;
             let cpu = self.options.pins.then_some(index);
             let thread = thread::Builder::new().name(format!("fault-dns-{index}")).spawn(move || {
                 pin(cpu);
@@ -238,6 +240,7 @@ impl Default for Options {
             also_ipv6: false,
             threads: 1,
             pins: false,
+            joins: true,
             negative_ttl_seconds: None,
             tcp_connections_max: TCP_CONNECTIONS_MAX,
         }

@@ -16,6 +16,7 @@ use crate::connection::{Connection, HOLD_TIME, Next};
 use crate::datagrams::{BATCH, Received, ToSend, address};
 use crate::desk::{Desk, Faulty, Shared};
 use crate::plan::{Fault, Transport};
+use crate::server::Options;
 use crate::statistics::Counters;
 use crate::timers::Timers;
 
@@ -35,6 +36,7 @@ pub(crate) struct Worker {
     listeners: Vec<TcpListener>,
     connections: HashMap<usize, Connection>,
     connections_max: usize,
+    joins: bool,
     /// Tokens are never used twice, so that timers of a connection that is gone find nothing.
     next_token: usize,
     timers: Timers<Job>,
@@ -43,7 +45,6 @@ pub(crate) struct Worker {
 }
 
 /// Datagrams on their way through one socket.
-#[derive(Default)]
 struct Batch {
     received: Received,
     to_send: ToSend,
@@ -73,7 +74,7 @@ impl Worker {
         shared: Arc<Shared>,
         datagrams: Vec<Datagrams>,
         mut listeners: Vec<TcpListener>,
-        connections_max: usize,
+        options: Options,
     ) -> io::Result<(Self, Waker)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
@@ -90,7 +91,8 @@ impl Worker {
             datagrams,
             listeners,
             connections: HashMap::new(),
-            connections_max,
+            connections_max: options.tcp_connections_max.min(TCP_CONNECTIONS_MAX),
+            joins: options.joins,
             next_token: FIRST_CONNECTION,
             timers: Timers::new(),
             ready: Vec::new(),
@@ -102,7 +104,7 @@ impl Worker {
     pub(crate) fn run(mut self) {
         let mut events = Events::with_capacity(256);
         // Made here, because what points into itself stays on its thread.
-        let mut batches: Vec<Batch> = self.datagrams.iter().map(|_| Batch::default()).collect();
+        let mut batches: Vec<Batch> = self.datagrams.iter().map(|_| Batch::new(self.joins)).collect();
         while !self.desk.shared.is_stopping.load(Ordering::Acquire) {
             let timeout = self.timeout();
             match self.poll.poll(&mut events, timeout) {
@@ -151,8 +153,8 @@ impl Worker {
     fn receive(&mut self, which: usize, batch: &mut Batch) -> bool {
         for _ in 0..TURNS {
             let Some(datagrams) = self.datagrams.get(which) else { return false };
-            // An error here is what an earlier datagram met at its receiver.
-            let count = batch.received.receive(&datagrams.socket).unwrap_or(BATCH);
+            // An error here is what an earlier datagram met at its receiver, and is over with this call.
+            let Ok(count) = batch.received.receive(&datagrams.socket) else { continue };
             self.desk.shared.counters.udp_queries.fetch_add(count as u64, Ordering::Relaxed);
             if self.desk.is_paused() {
                 self.desk.shared.counters.paused.fetch_add(count as u64, Ordering::Relaxed);
@@ -169,8 +171,8 @@ impl Worker {
     /// Answers what was received last.
     fn answer(&mut self, which: usize, batch: &mut Batch) {
         let Some(datagrams) = self.datagrams.get(which) else { return };
-        let counters = Arc::clone(&self.desk.shared);
-        let counters = &counters.counters;
+        let shared = Arc::clone(&self.desk.shared);
+        let counters = &shared.counters;
         for (query, from) in batch.received.iter() {
             let mut faulty = None;
             batch.to_send.add(from, |out| faulty = self.desk.handle(query, Transport::Udp, out));
@@ -321,6 +323,13 @@ impl Worker {
                 }
             }
         }
+    }
+}
+
+impl Batch {
+    fn new(joins: bool) -> Self {
+        let to_send = if joins { ToSend::new() } else { ToSend::new().without_joining() };
+        Self { received: Received::new(), to_send }
     }
 }
 
