@@ -29,7 +29,7 @@ use nix::sys::time::TimeValLike;
 use nix::unistd::Pid;
 
 const OUTSTANDING: [usize; 3] = [1, 64, 1024];
-const NAMES: usize = 200_000;
+const NAMES: usize = 48_000;
 const SOCKETS: usize = 64;
 
 fn main() -> io::Result<()> {
@@ -38,7 +38,7 @@ fn main() -> io::Result<()> {
         return serve();
     }
     let number = |at: usize, otherwise: usize| arguments.get(at).and_then(|it| it.parse().ok()).unwrap_or(otherwise);
-    let (rounds, count) = (number(0, 5), number(1, 60_000).min(NAMES));
+    let (rounds, count) = (number(0, 5), number(1, 48_000).min(NAMES));
     let mut server = start_server()?;
     pin_to(0);
     for outstanding in OUTSTANDING {
@@ -189,6 +189,7 @@ fn tokio_loop(server: SocketAddr, outstanding: usize, count: usize, _: usize) ->
         for _ in 0..SOCKETS {
             let socket = tokio::net::UdpSocket::bind("0.0.0.0:0").await.unwrap();
             socket.connect(server).await.unwrap();
+            socket.writable().await.unwrap();
             sockets.push(socket);
         }
         let mut random = Random::new(1);
