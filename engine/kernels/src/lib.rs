@@ -44,11 +44,13 @@
 mod kernel;
 mod line_ends;
 mod relaxed;
+mod rsa;
 mod simple;
 
 pub use self::kernel::Kernel;
 pub use self::line_ends::{LineEndCounts, count_line_ends};
 pub use self::relaxed::RelaxedBody;
+pub use self::rsa::RsaKey;
 pub use self::simple::SimpleBody;
 
 /// Line ends that were held back, handed on in runs.
