@@ -30,9 +30,7 @@ impl Kernel {
     #[must_use]
     pub fn detected() -> Self {
         static DETECTED: OnceLock<Kernel> = OnceLock::new();
-        *DETECTED.get_or_init(|| {
-            Self::available().next().filter(|_| !portable_wished()).unwrap_or(Self::portable())
-        })
+        *DETECTED.get_or_init(|| Self::available().next().filter(|_| !portable_wished()).unwrap_or(Self::portable()))
     }
 
     /// The routine that runs everywhere.

@@ -85,9 +85,7 @@ impl RsaKey {
 fn verifies<const V: usize>(modulus: &Modulus<V>, sha256: &[u8; 32], signature: &[u8]) -> bool {
     let encoded: Number<V> = encoded_message(sha256);
     // RFC 8017 section 5.2.2: a representative of n or more is out of range.
-    Number::read(signature)
-        .filter(|base| base.is_less(modulus.n()))
-        .is_some_and(|base| modulus.power(&base) == encoded)
+    Number::read(signature).filter(|base| base.is_less(modulus.n())).is_some_and(|base| modulus.power(&base) == encoded)
 }
 
 /// EMSA-PKCS1-v1_5 (RFC 8017 section 9.2) in as many octets as the modulus has.
@@ -105,9 +103,8 @@ fn encoded_message<const V: usize>(sha256: &[u8; 32]) -> Number<V> {
 
 /// The zero octet between padding and hash follows from [`encoded_message`]; this is what RFC 8017 section 9.2 note 1
 /// puts before a SHA-256 hash.
-const DIGEST_INFO: [u8; 19] = [
-    0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20,
-];
+const DIGEST_INFO: [u8; 19] =
+    [0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20];
 
 /// Octets of the longest modulus.
 const OCTETS_MAX: usize = 512;

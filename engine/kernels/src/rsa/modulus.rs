@@ -49,9 +49,9 @@ impl<const V: usize> Modulus<V> {
     /// From R, by the powers of two whose exponents are the leading bits of the exponent of R = 2^e: each product makes
     /// 2^2x R out of 2^x R, and one more bit is a shift.
     ///
-    /// Nothing is reduced in between. With s spare bits in the limbs (12 at least), a product of two numbers below
-    /// c * n is below (c^2 / 2^s + 1) * n. So 3n, shifted by 8 of 12 spare bits, or by 8 or 12 of 16 and more, becomes
-    /// less than 146n, the next ones less than 8n, and with a shift each less than 2n again when n is added.
+    /// Nothing is reduced in between: with 16 spare bits in the limbs or more, the product of two numbers below c * n is
+    /// below (c^2 / 2^16 + 1) * n. So 5n shifted by 8 (with more spare bits, by up to 12) becomes less than 26n, a shift
+    /// later less than 1.1n, and stays there.
     fn square_of_r(&self, top: u64) -> Number<V> {
         let exponent = LIMB_BITS * Number::<V>::LIMBS;
         let mut rest = exponent.ilog2() - (LEADING_BITS - 1);
@@ -65,10 +65,10 @@ impl<const V: usize> Modulus<V> {
         power
     }
 
-    /// Something congruent to R mod n, below 3n: R minus as many n as the 64 leading bits of n tell.
+    /// Something congruent to R mod n, below 5n: R minus as many n as the 64 leading bits of n tell.
     fn r(&self, top: u64) -> Number<V> {
         let spare = LIMB_BITS * Number::<V>::LIMBS - Number::<V>::BITS;
-        let times = (1 << (64 + spare)) / (u128::from(top) + 1);
+        let times = (u128::MAX >> (64 - spare)) / (u128::from(top) + 1);
         let mut r = Number::ZERO;
         let mut borrow = 0;
         for (limb, n) in r.limbs_mut().iter_mut().zip(self.n.limbs()) {

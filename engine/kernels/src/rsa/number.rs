@@ -25,8 +25,8 @@ impl<const V: usize> Number<V> {
 
     pub(super) const OCTETS: usize = Self::BITS / 8;
 
-    /// Limbs in use. They have room for at least 12 bits more than the modulus.
-    pub(super) const LIMBS: usize = Self::BITS.div_ceil(LIMB_BITS);
+    /// Limbs in use, an even number. They have room for 16 to 64 bits more than the modulus.
+    pub(super) const LIMBS: usize = Self::BITS.div_ceil(LIMB_BITS).next_multiple_of(2);
 
     /// Reads big-endian octets, which must be as many as the modulus has.
     pub(super) fn read(octets: &[u8]) -> Option<Self> {
@@ -37,7 +37,7 @@ impl<const V: usize> Number<V> {
         for (at, limb) in number.limbs_mut().iter_mut().enumerate() {
             let bit = LIMB_BITS * at;
             // A limb and the up to seven bits below it are in eight octets; at the top there are fewer.
-            let below = &octets[..octets.len() - bit / 8];
+            let below = &octets[..octets.len().saturating_sub(bit / 8)];
             let window = match below.last_chunk() {
                 Some(window) => u64::from_be_bytes(*window),
                 None => below.iter().fold(0, |sum, &octet| sum << 8 | u64::from(octet)),

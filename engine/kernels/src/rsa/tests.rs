@@ -135,7 +135,8 @@ fn signatures_of_the_library_verify_and_nothing_else() {
         let key = RsaKey::prepare_with(ifma, modulus).unwrap();
         let mut signature = vec![0; size];
         pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), b"message", &mut signature).unwrap();
-        let hash = |message| <[u8; 32]>::try_from(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, message).as_ref());
+        let hash =
+            |message| <[u8; 32]>::try_from(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, message).as_ref());
         let (right, wrong) = (hash(b"message").unwrap(), hash(b"other").unwrap());
         assert!(key.verifies(&right, &signature));
         assert!(!key.verifies(&wrong, &signature));
