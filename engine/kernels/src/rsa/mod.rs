@@ -21,7 +21,7 @@ use self::modulus::Modulus;
 use self::number::Number;
 use crate::kernel::portable_wished;
 
-/// An RSA public key with the exponent 65537, ready for fast verification; 1 to 3 KiB.
+/// An RSA public key with the exponent 65537, ready for fast verification; 0.4 to 1.4 kB.
 ///
 /// A key exists only for moduli of 1024, 2048, 3072 or 4096 bits, and where the CPU has AVX-512 IFMA. Everything else is
 /// the work of a general library, and so is the last word on a signature that does not verify here: "yes" means that

@@ -13,7 +13,7 @@ pub(super) fn passes(ifma: Ifma) -> bool {
         && passes_with::<10>(ifma, bits_4096)
 }
 
-fn passes_with<const V: usize>(ifma: Ifma, answers: [u64; 2]) -> bool {
+pub(super) fn passes_with<const V: usize>(ifma: Ifma, answers: [u64; 2]) -> bool {
     let given = cases::<V>().map(|(modulus, base)| {
         let modulus = Modulus::<V>::new(ifma, &modulus[..Number::<V>::OCTETS])?;
         Some(folded(&modulus.power(&Number::read(&base[..Number::<V>::OCTETS])?)))

@@ -1,6 +1,9 @@
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
-use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
+use aws_lc_rs::signature::{
+    KeyPair as _, RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, RSA_PKCS1_SHA256, RsaPublicKeyComponents,
+};
 use num_bigint::BigUint;
 use proptest::prelude::*;
 
@@ -102,6 +105,11 @@ fn known_answers_are_those_of_the_twin() {
         })
     }
     assert_eq!([answers::<3>(), answers::<5>(), answers::<8>(), answers::<10>()], self_test::ANSWERS);
+    let Some(ifma) = Ifma::detect() else { return };
+    assert!(self_test::passes(ifma));
+    let [one, other] = answers::<5>();
+    assert!(!self_test::passes_with::<5>(ifma, [one, other ^ 1]));
+    assert!(!self_test::passes_with::<5>(ifma, [one ^ 1, other]));
 }
 
 #[test]
@@ -123,35 +131,67 @@ fn moduli_of_another_kind_are_not_taken() {
     assert!(!prepared(&[0xff; 192]));
 }
 
+/// A modulus and its signature over [`MESSAGE`], made by the library.
+fn signed(size: KeySize, octets: usize) -> (Vec<u8>, Vec<u8>) {
+    let pair = KeyPair::generate(size).unwrap();
+    let mut signature = vec![0; octets];
+    pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), MESSAGE, &mut signature).unwrap();
+    let der = pair.public_key().as_ref();
+    // RFC 8017 appendix A.1.1: the exponent 65537 and its head are the last five octets.
+    (der[der.len() - 5 - octets..der.len() - 5].to_vec(), signature)
+}
+
+/// The same with a key of 1024 bits, with which the library does not sign.
+fn signed_short() -> (Vec<u8>, Vec<u8>) {
+    let [p, q] = PRIMES.map(|prime| BigUint::parse_bytes(prime.as_bytes(), 16).unwrap());
+    let exponent = BigUint::from(65537u32).modinv(&((&p - 1u32) * (&q - 1u32))).unwrap();
+    let encoded: Number<3> = encoded_message(&hash(MESSAGE));
+    let encoded = encoded.limbs().iter().rev().fold(BigUint::ZERO, |sum, limb| (sum << number::LIMB_BITS) + *limb);
+    let modulus = p * q;
+    let mut signature = encoded.modpow(&exponent, &modulus).to_bytes_be();
+    signature.splice(..0, vec![0; 128 - signature.len()]);
+    (modulus.to_bytes_be(), signature)
+}
+
+fn hash(message: &[u8]) -> [u8; 32] {
+    digest(&SHA256, message).as_ref().try_into().unwrap()
+}
+
 #[test]
-fn signatures_of_the_library_verify_and_nothing_else() {
+fn signatures_verify_as_in_the_library() {
     let Some(ifma) = Ifma::detect() else { return };
-    let sizes = [(KeySize::Rsa2048, 256), (KeySize::Rsa3072, 384), (KeySize::Rsa4096, 512)];
-    for (key_size, size) in sizes.into_iter().take(if cfg!(debug_assertions) { 1 } else { 3 }) {
-        let pair = KeyPair::generate(key_size).unwrap();
-        let der = pair.public_key().as_ref();
-        // RFC 8017 appendix A.1.1: the exponent 65537 and its head are the last five octets.
-        let modulus = &der[der.len() - 5 - size..der.len() - 5];
-        let key = RsaKey::prepare_with(ifma, modulus).unwrap();
-        let mut signature = vec![0; size];
-        pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), b"message", &mut signature).unwrap();
-        let hash =
-            |message| <[u8; 32]>::try_from(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, message).as_ref());
-        let (right, wrong) = (hash(b"message").unwrap(), hash(b"other").unwrap());
-        assert!(key.verifies(&right, &signature));
-        assert!(!key.verifies(&wrong, &signature));
-        for bit in [0, 7, 8 * size / 2, 8 * size - 1] {
+    let mut all = vec![signed_short(), signed(KeySize::Rsa2048, 256)];
+    if !cfg!(debug_assertions) {
+        all.extend([signed(KeySize::Rsa3072, 384), signed(KeySize::Rsa4096, 512)]);
+    }
+    for (modulus, signature) in all {
+        let key = RsaKey::prepare_with(ifma, &modulus).unwrap();
+        let components = RsaPublicKeyComponents { n: &modulus[..], e: &[1, 0, 1][..] };
+        let verifies = |message: &[u8], signature: &[u8]| {
+            let fast = key.verifies(&hash(message), signature);
+            let parameters = &RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY;
+            assert_eq!(fast, components.verify(parameters, message, signature).is_ok());
+            fast
+        };
+        assert!(verifies(MESSAGE, &signature));
+        assert!(!verifies(b"other", &signature));
+        let size = modulus.len();
+        for bit in [0, 7, 4 * size, 8 * size - 1] {
             let mut changed = signature.clone();
             changed[bit / 8] ^= 0x80 >> (bit % 8);
-            assert!(!key.verifies(&right, &changed), "bit {bit}");
+            assert!(!verifies(MESSAGE, &changed), "bit {bit}");
         }
-        // The same representative, written longer or shorter, or n more.
-        assert!(!key.verifies(&right, &[&[0], &signature[..]].concat()));
-        assert!(!key.verifies(&right, &signature[1..]));
-        assert!(!key.verifies(&right, &[]));
-        let more = BigUint::from_bytes_be(&signature) + BigUint::from_bytes_be(modulus);
-        let more = more.to_bytes_be();
-        assert!(!key.verifies(&right, &more), "{} octets", more.len());
+        let n = BigUint::from_bytes_be(&modulus);
+        let number = BigUint::from_bytes_be(&signature);
+        let others = [BigUint::ZERO, BigUint::from(1u32), &n - 1u32, n.clone(), &n - &number, &n + &number];
+        for other in others.map(|other| other.to_bytes_be()) {
+            let padded = [&vec![0; size.saturating_sub(other.len())], &other[..]].concat();
+            assert!(!verifies(MESSAGE, &padded));
+        }
+        // The same number, written longer or shorter.
+        assert!(!verifies(MESSAGE, &[&[0], &signature[..]].concat()));
+        assert!(!verifies(MESSAGE, &signature[1..]));
+        assert!(!verifies(MESSAGE, &[]));
     }
 }
 
@@ -172,3 +212,13 @@ fn environment_switches_the_routine_off() {
         .status;
     assert!(status.success());
 }
+
+const MESSAGE: &[u8] = b"a header, in its canonical form";
+
+/// The factors of a modulus of 1024 bits.
+const PRIMES: [&str; 2] = [
+    "e3b78cc2ea9543e8ad2a1be1bfa9c72c756b4513cedf1868e038afb1c3b99d26\
+     51ea655b879a28e8944c6fdc7df1676a31be5dce6d914ab8a66efef067e13c05",
+    "ccb48506a5f90aee9ecf9de9be68f06a27cc91f48723f36d1f45f04dc9696155\
+     f85df3572755dd86f5da2ac37922ba4913d210128e7d1543d6e096c38bd58545",
+];
