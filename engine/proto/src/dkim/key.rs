@@ -310,6 +310,10 @@ mod tests {
             assert!(!is_fast(bits, &[3]) && !is_fast(bits, &[1, 0, 3]) && !is_fast(bits + 1, F4));
         }
         assert!(!is_fast(1536, F4) && !is_fast(2047, F4));
+        let mut even = [0xff; 256];
+        even[255] = 0xfe;
+        let key = element(Der::SEQUENCE, &[integer(&even), integer(F4)].concat());
+        assert_eq!(problem(format!("p={}", STANDARD.encode(key)).as_bytes()), Some(DkimProblem::KeyUnusable));
     }
 
     #[test]
