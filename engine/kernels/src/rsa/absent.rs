@@ -1,6 +1,5 @@
 //! In place of the vector routine on other architectures: a proof that can not be had.
 
-use super::modulus::Modulus;
 use super::number::Number;
 
 #[derive(Clone, Copy, Debug)]
@@ -11,11 +10,7 @@ impl Ifma {
         None
     }
 
-    pub(super) fn product<const V: usize>(self, _: &Modulus<V>, _: &Number<V>, _: &Number<V>) -> Number<V> {
-        match self {}
-    }
-
-    pub(super) fn power<const V: usize>(self, _: &Modulus<V>, _: &Number<V>) -> Number<V> {
+    pub(super) fn product<const V: usize>(self, _: &Number<V>, _: u64, _: &Number<V>, _: &Number<V>) -> Number<V> {
         match self {}
     }
 }

@@ -5,7 +5,6 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::mem::swap;
 
-use super::modulus::Modulus;
 use super::number::{LANES, LIMB_BITS, LIMB_MASK, Number};
 
 /// Proof that the CPU has AVX-512 F and IFMA, and BMI2.
@@ -20,26 +19,17 @@ impl Ifma {
         has.then_some(Self(()))
     }
 
-    /// a * b / R mod n, below n + a * b / R.
-    pub(super) fn product<const V: usize>(self, modulus: &Modulus<V>, a: &Number<V>, b: &Number<V>) -> Number<V> {
+    /// a * b / R mod n, below n + a * b / R, where R is 2^(52 * limbs); `negated_inverse` is -1/n modulo a limb.
+    pub(super) fn product<const V: usize>(
+        self,
+        n: &Number<V>,
+        negated_inverse: u64,
+        a: &Number<V>,
+        b: &Number<V>,
+    ) -> Number<V> {
         // SAFETY: `self` exists, so `detect` saw every feature the routine enables.
-        unsafe { product(modulus, a, b) }
+        unsafe { product(n, negated_inverse, a, b) }
     }
-
-    /// base^65537 mod n or n more, for a base below n.
-    pub(super) fn power<const V: usize>(self, modulus: &Modulus<V>, base: &Number<V>) -> Number<V> {
-        // SAFETY: `self` exists, so `detect` saw every feature the routine enables.
-        unsafe { power(modulus, base) }
-    }
-}
-
-#[target_feature(enable = "avx512f,avx512ifma,bmi2")]
-fn power<const V: usize>(modulus: &Modulus<V>, base: &Number<V>) -> Number<V> {
-    let mut power = product(modulus, base, modulus.r_squared());
-    for _ in 0..16 {
-        power = product(modulus, &power, &power);
-    }
-    product(modulus, &power, base)
 }
 
 /// Each round adds `a` times a limb of `b`, and the multiple of n that clears the lowest limb, which is dropped.
@@ -53,9 +43,9 @@ fn power<const V: usize>(modulus: &Modulus<V>, base: &Number<V>) -> Number<V> {
 /// upper halves of products, which count one limb higher, go to `other`.
 #[target_feature(enable = "avx512f,avx512ifma,bmi2")]
 #[inline(never)]
-fn product<const V: usize>(modulus: &Modulus<V>, a: &Number<V>, b: &Number<V>) -> Number<V> {
-    let mut lowest = Lowest::new(a, modulus);
-    let (a, n) = (load(a), load(modulus.n()));
+fn product<const V: usize>(n: &Number<V>, negated_inverse: u64, a: &Number<V>, b: &Number<V>) -> Number<V> {
+    let mut lowest = Lowest::new(a.limbs(), n.limbs(), negated_inverse);
+    let (a, n) = (load(a), load(n));
     let (mut own, mut other) = ([_mm512_setzero_si512(); V], [_mm512_setzero_si512(); V]);
     let mut limb = b.limbs()[0];
     for at in 0..V {
@@ -120,9 +110,8 @@ struct Lowest {
 }
 
 impl Lowest {
-    fn new<const V: usize>(a: &Number<V>, modulus: &Modulus<V>) -> Self {
-        let (a, n) = (a.limbs(), modulus.n().limbs());
-        let negated_inverse = modulus.negated_inverse() << UP;
+    fn new(a: &[u64], n: &[u64], negated_inverse: u64) -> Self {
+        let negated_inverse = negated_inverse << UP;
         Self { a: [a[0], a[1]], n: [n[0], n[1], n[2]], negated_inverse, carry: 0, first: 0, second: 0 }
     }
 

@@ -31,19 +31,20 @@ impl<const V: usize> Modulus<V> {
         &self.n
     }
 
-    pub(super) fn r_squared(&self) -> &Number<V> {
-        &self.r_squared
-    }
-
-    pub(super) fn negated_inverse(&self) -> u64 {
-        self.negated_inverse
-    }
-
     /// `base`^65537 mod n, for a base below n.
     pub(super) fn power(&self, base: &Number<V>) -> Number<V> {
-        let mut power = self.ifma.power(self, base);
+        let mut power = self.product(base, &self.r_squared);
+        for _ in 0..16 {
+            power = self.product(&power, &power);
+        }
+        power = self.product(&power, base);
         power.reduce_once(&self.n);
         power
+    }
+
+    /// a * b / R mod n, below n + a * b / R.
+    fn product(&self, a: &Number<V>, b: &Number<V>) -> Number<V> {
+        self.ifma.product(&self.n, self.negated_inverse, a, b)
     }
 
     /// From R, by the powers of two whose exponents are the leading bits of the exponent of R = 2^e: each product makes
@@ -59,7 +60,7 @@ impl<const V: usize> Modulus<V> {
         power.shift_up(exponent >> rest);
         while rest > 0 {
             rest -= 1;
-            power = self.ifma.product(self, &power, &power);
+            power = self.product(&power, &power);
             power.shift_up(exponent >> rest & 1);
         }
         power
