@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{env, fs, io};
 
+use mailproof::Engine;
 use mailproof::network::NetworkOptions;
 use mailproof::service::{Conversation, Host, Peer, Service};
 use mailproof::zone::Zone;
-use mailproof::Engine;
 use mailproof_fault_dns::{Options, Plan, Server};
 use mailproof_io::Choice;
 use mailproof_proto::dns::lookup::Random;
@@ -64,7 +64,12 @@ fn main() -> io::Result<()> {
 type Run = fn(SocketAddr, usize, usize, usize) -> Figure;
 
 fn variants() -> [(&'static str, Run); 4] {
-    [("mailproof, io_uring", uring), ("mailproof, epoll", epoll), ("tokio, a loop", tokio_loop), ("hickory 0.26", hickory)]
+    [
+        ("mailproof, io_uring", uring),
+        ("mailproof, epoll", epoll),
+        ("tokio, a loop", tokio_loop),
+        ("hickory 0.26", hickory),
+    ]
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -81,9 +86,9 @@ fn print(outstanding: usize, figures: &[(&str, Vec<Figure>)]) {
     for (name, of_rounds) in figures {
         let cpu = median(of_rounds.iter().map(|it| it.cpu_us));
         let rate = median(of_rounds.iter().map(|it| it.per_second));
-        let ratio = base.as_ref().map_or(f64::NAN, |base| {
-            median(of_rounds.iter().zip(base).map(|(it, base)| it.cpu_us / base.cpu_us))
-        });
+        let ratio = base
+            .as_ref()
+            .map_or(f64::NAN, |base| median(of_rounds.iter().zip(base).map(|(it, base)| it.cpu_us / base.cpu_us)));
         let calls = of_rounds[0].calls.map_or(String::new(), |_| {
             format!(", {:.3} system calls", median(of_rounds.iter().filter_map(|it| it.calls)))
         });
@@ -231,8 +236,10 @@ fn tokio_loop(server: SocketAddr, outstanding: usize, count: usize, _: usize) ->
                 while !waiting[at].is_empty() {
                     let Ok(length) = sockets[at].try_recv(&mut room) else { break };
                     let id = u16::from_be_bytes([room[0], room[1]]);
-                    let found = waiting[at].iter().position(|(it, _)| *it == id).unwrap();
-                    assert_eq!(wire::matches(&waiting[at][found].1, &room[..length]), Match::Exact);
+                    let is_reply = |(it, query): &(u16, Vec<u8>)| {
+                        *it == id && wire::matches(query, &room[..length]) == Match::Exact
+                    };
+                    let found = waiting[at].iter().position(is_reply).unwrap();
                     waiting[at].swap_remove(found);
                     answered += 1;
                     ask(&mut asked, &mut waiting);
@@ -308,7 +315,8 @@ struct Running {
 }
 
 fn start_server() -> io::Result<Running> {
-    let mut child = Command::new(env::current_exe()?).arg("--serve").stdout(Stdio::piped()).stdin(Stdio::piped()).spawn()?;
+    let mut child =
+        Command::new(env::current_exe()?).arg("--serve").stdout(Stdio::piped()).stdin(Stdio::piped()).spawn()?;
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line)?;
     let address = line.trim().parse().map_err(io::Error::other)?;
@@ -318,8 +326,9 @@ fn start_server() -> io::Result<Running> {
 /// The other process: answers until its standard input ends.
 fn serve() -> io::Result<()> {
     pin_to(1);
-    let text: String =
-        (0..NAMES).map(|index| format!("n{index}.bench.example:\n- TXT: v=spf1 ip4:192.0.2.1 include:_spf.example -all\n")).collect();
+    let text: String = (0..NAMES)
+        .map(|index| format!("n{index}.bench.example:\n- TXT: v=spf1 ip4:192.0.2.1 include:_spf.example -all\n"))
+        .collect();
     let zone = Zone::from_yaml(&text).map_err(io::Error::other)?;
     let mut options = Options::default();
     options.joins = false;
@@ -335,4 +344,3 @@ fn pin_to(processor: usize) {
     let _ = set.set(processor);
     let _ = sched_setaffinity(Pid::from_raw(0), &set);
 }
-

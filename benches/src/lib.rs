@@ -7,6 +7,7 @@
 //! ```text
 //! cargo bench -p mailproof-benches --bench verdict       time for each size and kind of body
 //! cargo bench -p mailproof-benches --bench canonical     the body forms alone, for every vector routine of the CPU
+//! cargo bench -p mailproof-benches --bench keys          one signature verified, one key prepared
 //! cargo bench -p mailproof-benches --bench allocations   allocations and octets for one verdict
 //! ```
 

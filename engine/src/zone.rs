@@ -327,3 +327,37 @@ impl AnswerSource for CountedZone<'_> {
         Some(self.zone.lookup(question))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_limit_holds_on_both_sides() {
+        // As if the names before had been listed: so many take more memory than a test should.
+        let mut zone = Zone { listed_count: ZONE_NAMES_MAX - 1, ..Zone::default() };
+        let mut add = |text| zone.add_yaml(text).map_err(|error| error.to_string());
+        assert_eq!(add("a.example: [{TXT: text}]"), Ok(()));
+        assert_eq!(add("a.example: [{TXT: other}]"), Ok(()));
+        assert_eq!(add("b.example: [{TXT: text}]"), Err(ZoneError::TooManyNames.to_string()));
+        let mut zone = Zone { listed_count: ZONE_NAMES_MAX, ..Zone::default() };
+        assert!(matches!(zone.add_master(b"a.example. TXT x\n"), Err(ZoneError::TooManyNames)));
+    }
+    #[test]
+    fn file_limit_holds_on_both_sides() {
+        let path = std::env::temp_dir().join(format!("mailproof-zone-limit-{}.yml", std::process::id()));
+        // A hole takes no room on the disk, and an octet that begins no UTF-8 ends the reading right away.
+        fs::write(&path, [0xff]).unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        let problem = |octets| {
+            file.set_len(octets).unwrap();
+            match Zone::load(&path) {
+                Err(ZoneError::File { error, .. }) => error.to_string(),
+                other => panic!("{other:?}"),
+            }
+        };
+        let problems = [ZONE_FILE_BYTES_MAX, ZONE_FILE_BYTES_MAX + 1].map(problem);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(problems, ["not YAML: not UTF-8".to_owned(), ZoneError::TooLong.to_string()]);
+    }
+}

@@ -30,10 +30,7 @@ impl Kernel {
     #[must_use]
     pub fn detected() -> Self {
         static DETECTED: OnceLock<Kernel> = OnceLock::new();
-        *DETECTED.get_or_init(|| {
-            let portable = std::env::var_os("MAILPROOF_KERNELS").is_some_and(|wish| wish == "portable");
-            Self::available().next().filter(|_| !portable).unwrap_or(Self::portable())
-        })
+        *DETECTED.get_or_init(|| Self::available().next().filter(|_| !portable_wished()).unwrap_or(Self::portable()))
     }
 
     /// The routine that runs everywhere.
@@ -100,6 +97,11 @@ impl Kernel {
         };
         (read, written)
     }
+}
+
+/// Whether `MAILPROOF_KERNELS=portable` is in the environment.
+pub(crate) fn portable_wished() -> bool {
+    std::env::var_os("MAILPROOF_KERNELS").is_some_and(|wish| wish == "portable")
 }
 
 /// Octets squeezed at a time: few calls of the hash, and the staging stays in the first-level cache.

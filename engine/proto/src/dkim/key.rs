@@ -1,7 +1,9 @@
 //! Key records (RFC 6376 section 3.6, RFC 8301, RFC 8463): read once, kept as parsed public keys.
 
-use aws_lc_rs::digest::Digest;
+use aws_lc_rs::digest::{Digest, SHA256};
 use aws_lc_rs::signature::{ED25519, ParsedPublicKey, RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY};
+
+use mailproof_kernels::RsaKey;
 
 use super::DkimProblem;
 use super::base64;
@@ -28,10 +30,17 @@ pub struct Key {
 
 #[derive(Debug)]
 enum Public {
-    Rsa(Box<ParsedPublicKey>),
+    Rsa(Box<RsaPublic>),
     /// Under [`RSA_BITS_MIN`]: it verifies nothing (RFC 8301 section 3.2).
     RsaTooShort,
     Ed25519(Box<ParsedPublicKey>),
+}
+
+/// An RSA key for the library, and for the vector routine where that takes it.
+#[derive(Debug)]
+struct RsaPublic {
+    parsed: ParsedPublicKey,
+    fast: Option<RsaKey>,
 }
 
 impl Published {
@@ -117,12 +126,21 @@ impl Key {
     /// Verifies a signature over the hash of a header.
     pub(crate) fn verify(&self, hash: &Digest, signature: &[u8]) -> Result<(), DkimProblem> {
         let verified = match &self.public {
-            Public::Rsa(key) => key.verify_digest_sig(hash, signature),
+            Public::Rsa(key) if key.verifies_fast(hash, signature) => Ok(()),
+            Public::Rsa(key) => key.parsed.verify_digest_sig(hash, signature),
             // RFC 8463 section 3: PureEdDSA over the hash itself.
             Public::Ed25519(key) => key.verify_sig(hash.as_ref(), signature),
             Public::RsaTooShort => return Err(DkimProblem::KeyTooShort),
         };
         verified.map_err(|_| DkimProblem::SignatureMismatch)
+    }
+}
+
+impl RsaPublic {
+    /// Whether the vector routine verifies a signature. Where it does not, the library has the last word.
+    fn verifies_fast(&self, hash: &Digest, signature: &[u8]) -> bool {
+        let Some(key) = &self.fast else { return false };
+        hash.algorithm() == &SHA256 && hash.as_ref().try_into().is_ok_and(|octets| key.verifies(octets, signature))
     }
 }
 
@@ -149,8 +167,11 @@ fn read_rsa(octets: &[u8]) -> Result<(Public, u16), DkimProblem> {
     if bits < RSA_BITS_MIN {
         return Ok((Public::RsaTooShort, bits as u16));
     }
-    let key = ParsedPublicKey::new(&RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, octets);
-    Ok((Public::Rsa(Box::new(key.map_err(|_| DkimProblem::KeyUnusable)?)), bits as u16))
+    let parsed = ParsedPublicKey::new(&RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, octets)
+        .map_err(|_| DkimProblem::KeyUnusable)?;
+    // Preparing takes less than one verification saves, so there is no reason to wait for the first.
+    let fast = if exponent == F4 { RsaKey::prepare(modulus) } else { None };
+    Ok((Public::Rsa(Box::new(RsaPublic { parsed, fast })), bits as u16))
 }
 
 /// Modulus and exponent of a SubjectPublicKeyInfo (RFC 5280 section 4.1, RFC 3279 section 2.3.1) or of a bare
@@ -181,6 +202,9 @@ fn positive(integer: &[u8]) -> Option<&[u8]> {
     let start = integer.iter().position(|&octet| octet != 0)?;
     if negative { None } else { integer.get(start..) }
 }
+
+/// 65537, the exponent of nearly every key and the only one the vector routine knows.
+const F4: &[u8] = &[1, 0, 1];
 
 fn bit_count(number: &[u8]) -> usize {
     number.first().map_or(0, |first| number.len() * 8 - first.leading_zeros() as usize)
@@ -220,6 +244,10 @@ impl<'a> Der<'a> {
 mod tests {
     use ::base64::Engine;
     use ::base64::engine::general_purpose::STANDARD;
+    use aws_lc_rs::digest::digest;
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::rsa::{KeyPair, KeySize};
+    use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
 
     use super::*;
 
@@ -267,6 +295,51 @@ mod tests {
         assert_eq!(problem(&rsa(2048, &[0xff; 4])), None);
         for exponent in [&[1][..], &[2], &[1, 0, 0], &[1, 0, 0, 0, 1], &[0xff; 256]] {
             assert_eq!(problem(&rsa(2048, exponent)), Some(DkimProblem::KeyUnusable), "{exponent:?}");
+        }
+    }
+
+    #[test]
+    fn only_keys_of_the_usual_kind_go_to_the_vector_routine() {
+        let is_fast = |bits, exponent| match Key::read(&rsa(bits, exponent)).unwrap().public {
+            Public::Rsa(key) => key.fast.is_some(),
+            Public::RsaTooShort | Public::Ed25519(_) => unreachable!("the key is long enough"),
+        };
+        let has_routine = RsaKey::prepare(&[0xff; 256]).is_some();
+        for bits in [1024, 2048, 3072, 4096] {
+            assert_eq!(is_fast(bits, F4), has_routine);
+            assert!(!is_fast(bits, &[3]) && !is_fast(bits, &[1, 0, 3]) && !is_fast(bits + 1, F4));
+        }
+        assert!(!is_fast(1536, F4) && !is_fast(2047, F4));
+        let mut even = [0xff; 256];
+        even[255] = 0xfe;
+        let key = element(Der::SEQUENCE, &[integer(&even), integer(F4)].concat());
+        assert_eq!(problem(format!("p={}", STANDARD.encode(key)).as_bytes()), Some(DkimProblem::KeyUnusable));
+    }
+
+    #[test]
+    fn vector_routine_and_library_have_the_same_words() {
+        let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
+        let record = format!("p={}", STANDARD.encode(pair.public_key().as_ref())).into_bytes();
+        let key = Key::read(&record).unwrap();
+        let mut plain = Key::read(&record).unwrap();
+        if let Public::Rsa(key) = &mut plain.public {
+            key.fast = None;
+        }
+        let verified = |message: &[u8], signature: &[u8]| {
+            let hash = digest(&SHA256, message);
+            let verified = key.verify(&hash, signature);
+            assert_eq!(verified, plain.verify(&hash, signature));
+            verified
+        };
+        let mut signature = vec![0; 256];
+        pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), b"header", &mut signature).unwrap();
+        assert_eq!(verified(b"header", &signature), Ok(()));
+        let mismatch = Err(DkimProblem::SignatureMismatch);
+        assert_eq!(verified(b"other", &signature), mismatch);
+        // Too long, too short, out of range.
+        let longer = [&[0], &signature[..]].concat();
+        for other in [&longer[..], &signature[1..], &[0; 256], &[0xff; 256], &[]] {
+            assert_eq!(verified(b"header", other), mismatch);
         }
     }
 
