@@ -4,7 +4,7 @@
 //! outstanding; CPU time is that of this process, user and system together. Rounds go through all variants in turn, and
 //! the median of the rounds is printed, with the ratio to the loop on tokio in the same round.
 //!
-//! `cargo bench -p mailproof-benches --bench dns [-- ROUNDS [QUESTIONS]]`
+//! `cargo bench -p mailproof-benches --bench dns [-- ROUNDS [QUESTIONS [VARIANT]]]`
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -39,6 +39,8 @@ fn main() -> io::Result<()> {
     }
     let number = |at: usize, otherwise: usize| arguments.get(at).and_then(|it| it.parse().ok()).unwrap_or(otherwise);
     let (rounds, count) = (number(0, 5), number(1, 48_000).min(NAMES));
+    // A profiler wants one variant alone.
+    let only = arguments.get(2).cloned().unwrap_or_default();
     let mut server = start_server()?;
     pin_to(0);
     for outstanding in OUTSTANDING {
@@ -46,7 +48,7 @@ fn main() -> io::Result<()> {
         let count = if outstanding == 1 { count / 6 } else { count };
         let mut figures: Vec<(&str, Vec<Figure>)> = Vec::new();
         for round in 0..rounds {
-            for (variant, run) in variants() {
+            for (variant, run) in variants().into_iter().filter(|(name, _)| name.contains(&only)) {
                 let figure = run(server.address, outstanding, count, round);
                 match figures.iter_mut().find(|(name, _)| *name == variant) {
                     Some((_, figures)) => figures.push(figure),
