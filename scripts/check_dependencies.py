@@ -14,7 +14,8 @@ MAY_USE = {
     "mailproof-kernels": set(),
     "mailproof-proto": {"mailproof-kernels"},
     "mailproof": {"mailproof-proto"},
-    "mailproof-testkit": {"mailproof", "mailproof-proto", "mailproof-kernels"},
+    "mailproof-milter": {"mailproof", "mailproof-proto"},
+    "mailproof-testkit": {"mailproof", "mailproof-proto", "mailproof-kernels", "mailproof-milter"},
     "mailproof-cli": {"mailproof", "mailproof-proto"},
     "mailproof-benches": {"mailproof", "mailproof-proto", "mailproof-kernels", "mailproof-testkit"},
 }

@@ -1,0 +1,4 @@
+//! The milter and the policy service of Mailproof, for Postfix and Sendmail.
+#![forbid(unsafe_code)]
+
+pub mod protocol;
