@@ -1,4 +1,6 @@
 //! The milter and the policy service of Mailproof, for Postfix and Sendmail.
 #![forbid(unsafe_code)]
 
+pub mod network;
+pub mod policy;
 pub mod protocol;
