@@ -153,7 +153,7 @@ impl<'a> Client<'a> {
                     .filter(|tag| tag.eq_ignore_ascii_case(IPV6_TAG))
                     .map_or(text, |_| text.get(IPV6_TAG.len()..).unwrap_or_default());
                 let address: Ipv6Addr = text.parse().ok()?;
-                Some(Self { host, address: Some(IpAddr::from(address).to_canonical()), port })
+                Some(Self { host, address: Some(address.into()), port })
             }
             _ => None,
         }
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(address(b"mx.example\x004\x00\x19192.0.2.1\0"), Ok(Some("192.0.2.1".parse().unwrap())));
         assert_eq!(address(b"mx.example\x006\x00\x19IPv6:2001:db8::1\0"), Ok(ipv6));
         assert_eq!(address(b"mx.example\x006\x00\x192001:db8::1\0"), Ok(ipv6));
-        assert_eq!(address(b"x\x006\x00\x19::ffff:192.0.2.1\0"), Ok(Some("192.0.2.1".parse().unwrap())));
+        assert_eq!(address(b"x\x006\x00\x19::ffff:192.0.2.1\0"), Ok(Some("::ffff:192.0.2.1".parse().unwrap())));
         assert_eq!(address(b"localhost\x00L\0\0/run/socket\0"), Ok(None));
         assert_eq!(address(b"localhost\x00U"), Ok(None));
     }
