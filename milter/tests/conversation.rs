@@ -12,7 +12,8 @@ use mailproof_milter::config::Config;
 use mailproof_milter::metrics::Metrics;
 use mailproof_milter::signing::Signer;
 use mailproof_milter::{MessageReport, MilterConversation, Observer, Service};
-use mailproof_proto::dns::{Answer, Failure};
+use mailproof_proto::dkim::{BodyHashes, Canonicalization, SigningKey, SigningPlan, sign};
+use mailproof_proto::dns::{Answer, Failure, Name};
 use mailproof_proto::message::HeaderIndex;
 use mailproof_testkit::scenario::{self, Scenario};
 use proptest::prelude::*;
@@ -175,6 +176,58 @@ fn scenarios_have_the_verdicts_of_the_engine() {
         compared += 1;
     }
     assert!(compared >= 25, "{compared}");
+}
+
+/// RFC 6376 section 3.4.1: simple canonicalisation changes no octet, so the space after the colon and the folding have to
+/// come through, whether the server hands that space over or takes it away; the body may be cut within a CRLF.
+#[test]
+fn simple_signatures_survive_both_ways_of_handing_fields_over() {
+    let key =
+        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/testkit/keys/ed25519-a.pem")).unwrap();
+    let key = SigningKey::read(&key).unwrap();
+    let fields =
+        ["From: Ann\r\n\t<ann@example.org>", "Subject: a  b ", "X-Tab:\tx", "X-Empty: ", "To: \r\n b@example.net"];
+    let header = fields.join("\r\n") + "\r\n";
+    let body = "Hello.\r\n \r\n\r\n";
+    let domain = Name::parse_domain("example.org").unwrap();
+    let plan = SigningPlan {
+        domain: &domain,
+        selector: "e",
+        identity: None,
+        header_form: Canonicalization::Simple,
+        body_form: Canonicalization::Simple,
+        names: &["From", "Subject", "X-Tab", "X-Empty", "To"],
+        oversigned: &[],
+        signed_at: None,
+        expires_at: None,
+    };
+    let mut bodies = BodyHashes::new();
+    plan.want_body(&mut bodies);
+    bodies.update(body.as_bytes());
+    bodies.finish();
+    let signature = sign(&plan, &key, HeaderIndex::new().scan(header.as_bytes()), &bodies).unwrap();
+    let zone = format!("e._domainkey.example.org: [{{TXT: \"{}\"}}]", key.record().unwrap());
+    let daemon = Daemon::new("", &zone, false);
+    for (offer, with_space) in [(OFFER, true), ("offer 6 1ff fffff", false), ("offer 2 3f 7f", false)] {
+        let mut connection = daemon.connect();
+        for line in [offer, "connect mail.example.org 192.0.2.7", "helo x", "mail <ann@example.org>"] {
+            connection.send(&encode(line), usize::MAX);
+        }
+        for field in std::iter::once(signature.trim_end()).chain(fields) {
+            let (name, value) = field.split_once(':').unwrap();
+            let value = if with_space { value } else { value.strip_prefix(' ').unwrap_or(value) };
+            let value = value.replace("\r\n", "\n");
+            connection.send(&frame(b'L', format!("{name}\0{value}\0").as_bytes()), usize::MAX);
+        }
+        connection.send(&encode("end-of-header"), usize::MAX);
+        for chunk in body.as_bytes().chunks(7) {
+            connection.send(&frame(b'B', chunk), usize::MAX);
+        }
+        connection.send(&encode("end"), usize::MAX);
+        let replies = connection.replies();
+        let results = replies.iter().find(|reply| reply.starts_with("insert 0 Authentication-Results")).unwrap();
+        assert!(results.contains("dkim=pass"), "{offer}: {results}");
+    }
 }
 
 /// A message as a mail server hands it over; `None` for one that no mail server could.
