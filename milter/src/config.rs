@@ -220,8 +220,9 @@ impl Config {
     /// The options of the engine, under `host_name` when no other name is set.
     #[must_use]
     pub fn options(&self, host_name: &str) -> Options {
+        let names = self.authserv_ids(host_name);
         let mut options = Options {
-            authserv_id: self.authserv_id.0.as_ref().map_or(host_name, AuthservId::as_str).to_owned(),
+            authserv_id: names.first().map_or("localhost", AuthservId::as_str).to_owned(),
             ..Options::default()
         };
         options.spf = SpfOptions { void_lookups_max: self.verify.spf_void_lookups_max, ..SpfOptions::default() };
@@ -234,10 +235,12 @@ impl Config {
         options
     }
 
-    /// Every name that is ours in Authentication-Results, under `host_name` when no other name is set.
+    /// Every name that is ours in Authentication-Results, first the one to write: `host_name` when no other is set, and
+    /// `localhost` when that is none.
     #[must_use]
     pub fn authserv_ids(&self, host_name: &str) -> Vec<AuthservId> {
-        let own = self.authserv_id.0.clone().or_else(|| AuthservId::new(host_name).ok());
+        let of_host = || AuthservId::new(host_name).or_else(|_| AuthservId::new("localhost")).ok();
+        let own = self.authserv_id.0.clone().or_else(of_host);
         own.into_iter().chain(self.other_authserv_ids.iter().filter_map(|name| name.0.clone())).collect()
     }
 

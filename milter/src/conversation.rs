@@ -41,7 +41,7 @@ pub struct MilterConversation {
     client: KnownClient,
     helo: String,
     /// Kept from message to message for its memory.
-    session: Option<Session>,
+    session: Option<Box<Session>>,
     message: Option<Message>,
     draining: bool,
     /// Nothing is read or written any more.
@@ -212,7 +212,7 @@ impl MilterConversation {
             let service = Arc::clone(&self.service);
             self.guarded(|session| match session {
                 Some(session) => session.restart(envelope),
-                None => *session = Some(service.engine.session(envelope)),
+                None => *session = Some(Box::new(service.engine.session(envelope))),
             });
             self.advance(host);
         }
@@ -257,7 +257,7 @@ impl MilterConversation {
     /// Answers RCPT TO once SPF is known, or can not be.
     fn answer_recipient(&mut self, host: &mut Host<'_>) {
         self.stop_waiting(host);
-        let spf = self.session.as_ref().and_then(Session::spf).cloned();
+        let spf = self.session.as_ref().and_then(|session| session.spf()).cloned();
         let (Some(spf), Some(message)) = (spf, &mut self.message) else {
             write_reply(host.output(), Reply::Continue);
             return;
@@ -341,7 +341,7 @@ impl MilterConversation {
     fn wants_body(&self) -> bool {
         match &self.message {
             Some(message) if message.way == Way::Pass => message.wants_body(),
-            Some(_) => self.session.as_ref().is_some_and(Session::wants_body),
+            Some(_) => self.session.as_ref().is_some_and(|session| session.wants_body()),
             None => false,
         }
     }
@@ -363,7 +363,7 @@ impl MilterConversation {
         match message.way {
             Way::Pass => self.conclude(host),
             Way::Verify => {
-                self.guarded(|session| session.iter_mut().for_each(Session::end));
+                self.guarded(|session| session.iter_mut().for_each(|session| session.end()));
                 self.advance(host);
             }
         }
@@ -422,7 +422,7 @@ impl MilterConversation {
                     client: self.client.address,
                     helo: &self.helo,
                     queue_id: self.macros.value(Fact::QueueId),
-                    session: self.session.as_ref(),
+                    session: self.session.as_deref(),
                     now: host.now(),
                     waited,
                 };
@@ -476,7 +476,7 @@ impl MilterConversation {
     }
 
     /// Runs a step of the verification. Should it panic, the message goes on without: mail never stops because of us.
-    fn guarded<R>(&mut self, step: impl FnOnce(&mut Option<Session>) -> R) -> Option<R> {
+    fn guarded<R>(&mut self, step: impl FnOnce(&mut Option<Box<Session>>) -> R) -> Option<R> {
         if self.message.as_ref().is_some_and(|message| message.fault) {
             return None;
         }

@@ -28,7 +28,7 @@ pub struct PolicyConversation {
     line: Vec<u8>,
     request: Request,
     request_bytes: usize,
-    session: Option<Session>,
+    session: Option<Box<Session>>,
     /// The request whose answer waits for the DNS, and when it began.
     asked: Option<(Request, Timestamp)>,
     /// What came behind it.
@@ -136,7 +136,7 @@ impl PolicyConversation {
         self.asked = Some((request, host.now()));
         self.guarded(|session| match session {
             Some(session) => session.restart(envelope),
-            None => *session = Some(service.engine.session(envelope)),
+            None => *session = Some(Box::new(service.engine.session(envelope))),
         });
         self.advance(host);
     }
@@ -248,7 +248,7 @@ impl PolicyConversation {
         }
     }
 
-    fn guarded<R>(&mut self, step: impl FnOnce(&mut Option<Session>) -> R) -> Option<R> {
+    fn guarded<R>(&mut self, step: impl FnOnce(&mut Option<Box<Session>>) -> R) -> Option<R> {
         let mut session = self.session.take();
         match catch_unwind(AssertUnwindSafe(|| step(&mut session))) {
             Ok(result) => {

@@ -59,6 +59,7 @@ fn the_minimal_example_is_short_and_right() {
     assert_eq!(config.policy.mode, Mode::Observe);
     assert_eq!(config.options("host.example").authserv_id, "mx.example.net");
     assert_eq!(parse("").unwrap().options("host.example").authserv_id, "host.example");
+    assert_eq!(parse("").unwrap().options("no (name)").authserv_id, "localhost");
 }
 
 #[test]

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mailproof::Engine;
 use mailproof::service::{Conversation, Host, Requests};
+use mailproof::zone::Zone;
+use mailproof::{Engine, Envelope, Options};
 use mailproof_milter::config::Config;
 use mailproof_milter::metrics::Metrics;
 use mailproof_milter::signing::Signer;
@@ -15,7 +16,9 @@ use mailproof_milter::{MessageReport, MilterConversation, Observer, Service};
 use mailproof_proto::dkim::{BodyHashes, Canonicalization, SigningKey, SigningPlan, sign};
 use mailproof_proto::dns::{Answer, Failure, Name};
 use mailproof_proto::message::HeaderIndex;
+use mailproof_testkit::corpus;
 use mailproof_testkit::scenario::{self, Scenario};
+use mailproof_testkit::verify::{Case, with_crlf};
 use proptest::prelude::*;
 use server::{Daemon, HOST_NAME, Lines, NOW, decode, encode, frame};
 
@@ -134,7 +137,7 @@ fn a_fault_of_ours_lets_mail_pass_or_defers_it() {
     for (policy, reply) in [("accept", "continue"), ("defer", "reply 451 4.3.0 The message could not be checked now")] {
         let text = format!("policy.mode = 'enforce'\npolicy.internal-error = '{policy}'");
         let config = Config::parse(&text, Path::new("test.toml")).unwrap();
-        let zone = mailproof::zone::Zone::from_yaml(ZONE).unwrap();
+        let zone = Zone::from_yaml(ZONE).unwrap();
         let engine = Engine::builder().options(config.options(HOST_NAME)).zone(zone).build().unwrap();
         let signer = Signer::load(&config.signing).unwrap();
         let (metrics, lines) = (Arc::new(Metrics::default()), Arc::new(Lines::default()));
@@ -158,24 +161,58 @@ fn scenarios_have_the_verdicts_of_the_engine() {
     let scenarios = scenario::load_all(&scenario::directory()).unwrap();
     let mut compared = 0;
     for Scenario { name, case, zone, .. } in scenarios {
-        let Some(octets) = server_octets(&case.message, &case.envelope) else { continue };
-        let builder = Engine::builder().options(case.options.clone()).zone(zone).fixed_time(case.now);
-        let engine = builder.build().unwrap();
-        let expected = engine.verify(&case.message, case.envelope.clone()).to_json("x");
-        let verdicts = Arc::new(Verdicts::default());
-        let config = Config::parse("", Path::new("test.toml")).unwrap();
-        let signer = Signer::load(&config.signing).unwrap();
-        let (metrics, lines) = (Arc::new(Metrics::default()), Arc::new(Lines::default()));
-        let service = Service::new(&config, HOST_NAME, engine, signer, metrics, lines).with_observer(verdicts.clone());
-        let mut conversation = MilterConversation::new(Arc::new(service));
-        let mut requests = Requests::default();
-        for piece in octets.chunks(11) {
-            conversation.received(piece, &mut Host::new(case.now, &mut requests));
-        }
-        assert_eq!(*verdicts.0.lock().unwrap(), [expected], "{name}");
+        let Some(verdict) = milter_verdict(&case, &zone) else { continue };
+        let engine = Engine::builder().options(case.options).zone(zone).fixed_time(case.now).build().unwrap();
+        assert_eq!(verdict, engine.verify(&case.message, case.envelope).to_json("x"), "{name}");
         compared += 1;
     }
     assert!(compared >= 25, "{compared}");
+}
+
+#[test]
+fn messages_of_the_corpus_have_the_verdicts_of_the_engine() {
+    let Some(corpus) = corpus::directory() else {
+        println!("corpus absent: set MAILPROOF_CORPUS; 0 messages compared");
+        return;
+    };
+    let mut compared = 0;
+    for (set, folder) in [("auth-milter", "source"), ("auth-rspamd", "messages"), ("dkim-opendkim", "messages")] {
+        let zone = std::fs::read_to_string(corpus.join(set).join("dns.yml")).unwrap_or_else(|_| "{}".to_owned());
+        let zone = Zone::from_yaml(&zone).unwrap();
+        for entry in std::fs::read_dir(corpus.join(set).join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let message = with_crlf(&std::fs::read(&path).unwrap());
+            let envelope = Envelope::new("192.0.2.7".parse().unwrap(), "host.example", "someone@example.org");
+            let options = Options { authserv_id: HOST_NAME.to_owned(), ..Options::default() };
+            let case = Case { options, envelope, message, now: NOW };
+            let Some(verdict) = milter_verdict(&case, &zone) else { continue };
+            let engine = Engine::builder().options(case.options).zone(zone.clone()).fixed_time(NOW).build().unwrap();
+            let expected = engine.verify(&case.message, case.envelope).to_json("x");
+            assert_eq!(verdict, expected, "{}", path.display());
+            compared += 1;
+        }
+    }
+    println!("{compared} messages compared");
+    assert!(compared >= 100, "{compared}");
+}
+
+/// The verdict of a case that comes over a milter connection; `None` for a message that no mail server hands over.
+fn milter_verdict(case: &Case, zone: &Zone) -> Option<String> {
+    let octets = server_octets(&case.message, &case.envelope)?;
+    let engine = Engine::builder().options(case.options.clone()).zone(zone.clone()).fixed_time(case.now);
+    let verdicts = Arc::new(Verdicts::default());
+    let config = Config::parse("", Path::new("test.toml")).unwrap();
+    let signer = Signer::load(&config.signing).unwrap();
+    let (metrics, lines) = (Arc::new(Metrics::default()), Arc::new(Lines::default()));
+    let service = Service::new(&config, HOST_NAME, engine.build().unwrap(), signer, metrics, lines);
+    let mut conversation = MilterConversation::new(Arc::new(service.with_observer(verdicts.clone())));
+    let mut requests = Requests::default();
+    for piece in octets.chunks(4096) {
+        conversation.received(piece, &mut Host::new(case.now, &mut requests));
+    }
+    let mut verdicts = verdicts.0.lock().unwrap();
+    assert_eq!(verdicts.len(), 1);
+    verdicts.pop()
 }
 
 /// RFC 6376 section 3.4.1: simple canonicalisation changes no octet, so the space after the colon and the folding have to
@@ -231,7 +268,7 @@ fn simple_signatures_survive_both_ways_of_handing_fields_over() {
 }
 
 /// A message as a mail server hands it over; `None` for one that no mail server could.
-fn server_octets(message: &[u8], envelope: &mailproof::Envelope) -> Option<Vec<u8>> {
+fn server_octets(message: &[u8], envelope: &Envelope) -> Option<Vec<u8>> {
     let at = message.windows(4).position(|window| window == b"\r\n\r\n")? + 2;
     let (header, body) = message.split_at(at);
     let mut index = HeaderIndex::new();
@@ -244,9 +281,9 @@ fn server_octets(message: &[u8], envelope: &mailproof::Envelope) -> Option<Vec<u
     octets.extend(encode(&format!("helo {}", envelope.helo)));
     octets.extend(encode(&format!("mail <{}>", envelope.mail_from)));
     for field in headers.fields() {
-        let value = String::from_utf8(field.value.to_vec()).ok()?.replace("\r\n", "\n");
+        let value: Vec<u8> = field.value.iter().copied().filter(|octet| *octet != b'\r').collect();
         let raw_name = &field.raw[..field.raw.len() - field.value.len() - 1];
-        octets.extend(frame(b'L', &[raw_name, b"\0", value.as_bytes(), b"\0"].concat()));
+        octets.extend(frame(b'L', &[raw_name, b"\0", &value, b"\0"].concat()));
     }
     octets.extend(encode("end-of-header"));
     for chunk in body[2..].chunks(60_000) {
