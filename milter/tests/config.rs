@@ -37,6 +37,17 @@ fn the_full_example_leaves_nothing_out() {
 }
 
 #[test]
+fn the_manual_page_has_every_key_with_the_same_default() {
+    let page = include_str!("../man/mailproof.toml.5").replace("\\(dq", "\"");
+    for line in include_str!("../examples/full.toml").lines() {
+        let line = line.strip_prefix("# ").unwrap_or(line);
+        let Some((key, value)) = line.split_once(" = ").filter(|(key, _)| !key.contains(' ')) else { continue };
+        let item = |shown: &str| page.lines().any(|it| it == format!(".It Li {key} = {shown}"));
+        assert!(item(value) || item("[...]"), "{line}");
+    }
+}
+
+#[test]
 fn the_commented_parts_of_the_full_example_are_right() {
     let text = include_str!("../examples/full.toml");
     let uncommented: Vec<&str> = text
