@@ -20,8 +20,9 @@ pub use self::smtp_reply::SmtpReply;
 use std::net::IpAddr;
 
 use mailproof_proto::arc::ArcResult;
-use mailproof_proto::dkim::{DkimProblem, DkimResult};
+use mailproof_proto::dkim::DkimResult;
 use mailproof_proto::dmarc::{Disposition, DmarcOutcome, DmarcResult};
+use mailproof_proto::dns::Name;
 use mailproof_proto::spf::{SpfOutcome, SpfResult};
 use mailproof_proto::verdict::{Action, Verdict};
 
@@ -202,15 +203,13 @@ fn reject_action(policy: &Policy, verdict: &Verdict, facts: &Facts, reasons: &mu
     Action::Reject
 }
 
-/// True when a signature of the author domain was made by it over this header, although it does not count: its key
-/// verified it, and what is wrong is its age or octets added below the body it covers.
+/// True when a signature of the author domain was made by it over this header, although it does not count: the body was
+/// changed or added to on the way, or it has expired. Nobody but the owner of the key can make one.
 fn author_signature_holds(verdict: &Verdict) -> bool {
     let dmarc = &verdict.dmarc;
     let Some(author) = dmarc.organizational_domain.as_ref().or(dmarc.from_domain.as_ref()) else { return false };
-    verdict.dkim.iter().any(|it| {
-        let verified = matches!(it.problem, Some(DkimProblem::LengthUncovered | DkimProblem::Expired));
-        verified && it.domain.as_ref().is_some_and(|domain| domain.is_at_or_below(author))
-    })
+    let is_of_author = |domain: &Name| domain.is_at_or_below(author);
+    verdict.dkim.iter().any(|it| it.header_holds && it.domain.as_ref().is_some_and(is_of_author))
 }
 
 /// Who on the way is trusted to have checked the message.

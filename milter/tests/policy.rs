@@ -36,6 +36,8 @@ struct Parts {
     arc: Vec<String>,
     /// Signing domains with the problem of each.
     dkim: BTreeMap<String, String>,
+    /// Those of them whose signature holds over the header.
+    holds: Vec<String>,
 }
 
 #[derive(Debug, Deserialize, Eq, PartialEq)]
@@ -52,7 +54,15 @@ struct Expected {
 impl Default for Parts {
     fn default() -> Self {
         let none = || "none".to_owned();
-        Self { spf: none(), explanation: None, dmarc: none(), testing: false, arc: Vec::new(), dkim: BTreeMap::new() }
+        Self {
+            spf: none(),
+            explanation: None,
+            dmarc: none(),
+            testing: false,
+            arc: Vec::new(),
+            dkim: BTreeMap::new(),
+            holds: Vec::new(),
+        }
     }
 }
 
@@ -135,6 +145,7 @@ fn verdict(parts: &Parts) -> Verdict {
             signed_at: None,
             expires_at: None,
             body_octets: (0, 0),
+            header_holds: parts.holds.contains(domain),
         }
     };
     Verdict {
