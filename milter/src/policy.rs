@@ -77,6 +77,20 @@ pub fn decide_internal_error(policy: &Policy) -> Decision {
     Decision { action, asked: action, reply, reasons, override_reason: None }
 }
 
+impl Decision {
+    /// Makes do without holding, where the mail server does not offer it: the message is taken.
+    pub fn give_up_holding(&mut self, verdict: &Verdict) {
+        if self.action != Action::Quarantine {
+            return;
+        }
+        self.action = Action::Accept;
+        self.reasons.add(Reason::CanNotHold);
+        if differs(&verdict.dmarc, self.action) {
+            self.override_reason = Some(Override::of(&self.reasons));
+        }
+    }
+}
+
 /// What the rules found so far.
 #[derive(Debug, Default)]
 struct Findings {

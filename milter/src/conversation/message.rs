@@ -166,9 +166,8 @@ impl Message {
         let service = around.service;
         let facts = Facts::read(headers, verdict);
         let mut decision = decide(&service.policy, verdict, &facts);
-        let holds = around.agreement.allows(Actions::QUARANTINE);
-        if decision.action == Action::Quarantine && !holds {
-            decision.action = Action::Accept;
+        if !around.agreement.allows(Actions::QUARANTINE) {
+            decision.give_up_holding(verdict);
         }
         service.metrics.verdict(verdict);
         let mut forged = 0;

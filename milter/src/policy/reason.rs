@@ -31,6 +31,7 @@ pub enum Reason {
     DomainRule,
     Observing,
     OnlyMarking,
+    CanNotHold,
     InternalError,
 }
 
@@ -87,6 +88,7 @@ impl Reason {
             Self::DomainRule => "domain-rule",
             Self::Observing => "mode-observe",
             Self::OnlyMarking => "mode-mark",
+            Self::CanNotHold => "can-not-hold",
             Self::InternalError => "internal-error",
         }
     }
