@@ -156,7 +156,7 @@ impl MilterConversation {
             Command::Data => self.go_on(Steps::SILENT_DATA, host),
             Command::Header { name, value } => {
                 self.phase = Header;
-                self.header(name, value);
+                self.header(name, value)?;
                 self.go_on(Steps::SILENT_HEADER, host);
             }
             Command::EndOfHeader => {
@@ -281,9 +281,9 @@ impl MilterConversation {
         }
     }
 
-    fn header(&mut self, name: &[u8], value: &[u8]) {
-        let Some(message) = &mut self.message else { return };
-        message.add_header(name, value, self.agreement.has(Steps::LEADING_SPACE));
+    fn header(&mut self, name: &[u8], value: &[u8]) -> Result<(), ProtocolError> {
+        let Some(message) = &mut self.message else { return Ok(()) };
+        message.add_header(name, value, self.agreement.has(Steps::LEADING_SPACE))?;
         if message.way == Way::Verify {
             let line = message.take_line();
             self.push(&line);
@@ -291,6 +291,7 @@ impl MilterConversation {
                 message.give_back(line);
             }
         }
+        Ok(())
     }
 
     fn end_of_header(&mut self, host: &mut Host<'_>) {

@@ -11,6 +11,7 @@ use mailproof::zone::Zone;
 use mailproof::{Engine, Envelope, Options};
 use mailproof_milter::config::Config;
 use mailproof_milter::metrics::Metrics;
+use mailproof_milter::protocol::HEADER_BYTES_MAX;
 use mailproof_milter::signing::Signer;
 use mailproof_milter::{MessageReport, MilterConversation, Observer, Service};
 use mailproof_proto::dkim::{BodyHashes, Canonicalization, SigningKey, SigningPlan, sign};
@@ -111,6 +112,25 @@ fn a_header_of_any_size_goes_through() {
     let removed = replies.iter().filter(|reply| reply.starts_with("change ")).count();
     assert_eq!(removed, 40, "beyond its limits nothing is known of a header, so all results go");
     assert_eq!(replies.last().map(String::as_str), Some("continue"));
+}
+
+#[test]
+fn a_header_has_a_limit_on_both_sides() {
+    let daemon = Daemon::new("", ZONE, false);
+    let name = "X";
+    let field = frame(b'L', &[name.as_bytes(), &[0], &vec![b'x'; 1024 * 1024 - 64], &[0]].concat());
+    let fits = HEADER_BYTES_MAX / (1024 * 1024 - 63);
+    let left = HEADER_BYTES_MAX - fits * (1024 * 1024 - 63);
+    for (length, closes) in [(left - 1, false), (left, true)] {
+        let mut connection = daemon.connect();
+        connection.send(&begin(&[]), usize::MAX);
+        for _ in 0..fits {
+            connection.send(&field, usize::MAX);
+        }
+        connection.send(&frame(b'L', &[name.as_bytes(), &[0], &vec![b'x'; length], &[0]].concat()), usize::MAX);
+        assert_eq!(connection.requests.closes(), closes);
+    }
+    assert!(daemon.take_lines()[0].starts_with("event=protocol-error reason=header-too-long"));
 }
 
 /// Keeps every verdict.

@@ -15,7 +15,7 @@ use mailproof_proto::verdict::{Action, Verdict};
 use super::changes::{Changes, forged_fields};
 use crate::metrics::Skip;
 use crate::policy::{Decision, Facts, OnError, SmtpReply, decide, decide_internal_error};
-use crate::protocol::{Actions, Agreement, Reply, Steps, write_reply};
+use crate::protocol::{Actions, Agreement, HEADER_BYTES_MAX, ProtocolError, Reply, Steps, write_reply};
 use crate::service::{MessageReport, Service};
 use crate::signing::{Selection, Signer};
 
@@ -82,7 +82,10 @@ impl Message {
     }
 
     /// Takes a field as the server gives it, its folding as LF.
-    pub(super) fn add_header(&mut self, name: &[u8], value: &[u8], with_space: bool) {
+    ///
+    /// # Errors
+    /// [`ProtocolError::HeaderTooLong`].
+    pub(super) fn add_header(&mut self, name: &[u8], value: &[u8], with_space: bool) -> Result<(), ProtocolError> {
         let is = |other: &str| name.trim_ascii_end().eq_ignore_ascii_case(other.as_bytes());
         self.results_count += u32::from(is(RESULTS_FIELD));
         self.explain_count += u32::from(is(EXPLAIN_FIELD));
@@ -91,10 +94,13 @@ impl Message {
         }
         let start = self.header.len();
         let length = name.len() + value.len();
-        self.header_bytes = self.header_bytes.saturating_add(length);
+        self.header_bytes += length;
+        if self.header_bytes > HEADER_BYTES_MAX {
+            return Err(ProtocolError::HeaderTooLong);
+        }
         if start + length > HEADER_BLOCK_BYTES_MAX {
             // Nothing of such a header is signed; what is too long for a session it notes itself.
-            return;
+            return Ok(());
         }
         self.header.extend_from_slice(name);
         self.header.push(b':');
@@ -105,6 +111,7 @@ impl Message {
         }
         push_with_crlf(&mut self.header, value);
         self.header.extend_from_slice(b"\r\n");
+        Ok(())
     }
 
     /// The field taken last, to be verified.
