@@ -214,19 +214,6 @@ impl Verification {
         self.verdict
     }
 
-    /// SPF of MAIL FROM as soon as it is known, which may be before the first octet of the message.
-    #[must_use]
-    pub fn spf(&self) -> Option<&SpfOutcome> {
-        self.verdict.as_ref().map(|verdict| &verdict.spf).or(self.results.spf.as_ref())
-    }
-
-    /// False once the header has shown that no result depends on the body, which need not be passed in then. Defects of
-    /// its octets are not counted if it is not.
-    #[must_use]
-    pub fn wants_body(&self) -> bool {
-        self.stage == Stage::Header || !self.bodies.is_empty()
-    }
-
     /// Every question asked so far, with its answer: what `explain` shows.
     #[must_use]
     pub fn transcript(&self) -> &Transcript {
@@ -243,6 +230,19 @@ impl Verification {
     #[must_use]
     pub fn envelope(&self) -> &Envelope {
         &self.envelope
+    }
+
+    /// SPF of MAIL FROM as soon as it is known, which may be before the first octet of the message.
+    #[must_use]
+    pub fn spf(&self) -> Option<&SpfOutcome> {
+        self.verdict.as_ref().map(|verdict| &verdict.spf).or(self.results.spf.as_ref())
+    }
+
+    /// False once the header has shown that no result depends on the body, which need not be passed in then. Defects of
+    /// its octets are not counted if it is not.
+    #[must_use]
+    pub fn wants_body(&self) -> bool {
+        self.stage == Stage::Header || !self.bodies.is_empty()
     }
 
     fn push_header(&mut self, octets: &[u8]) {
