@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailproof::service::{Conversation, Host};
-use mailproof::{Envelope, Progress, Session};
+use mailproof::{Engine, Envelope, Progress, Session};
 use mailproof_proto::dns::{Answer, Name, Question};
 use mailproof_proto::limits::SPF_TIME_MAX;
 use mailproof_proto::time::Timestamp;
@@ -33,6 +33,7 @@ use crate::service::{Service, write_spf};
 /// One connection of a mail server.
 pub struct MilterConversation {
     service: Arc<Service>,
+    engine: Engine,
     reader: FrameReader,
     agreement: Agreement,
     phase: Phase,
@@ -84,12 +85,14 @@ struct KnownClient {
 }
 
 impl MilterConversation {
-    /// A connection on which nothing was said yet.
+    /// A connection on which nothing was said yet. `engine` is the one that the hosting loop gives: its sessions ask
+    /// nobody but the host.
     #[must_use]
-    pub fn new(service: Arc<Service>) -> Self {
+    pub fn new(service: Arc<Service>, engine: Engine) -> Self {
         service.metrics.connection_opened();
         Self {
             service,
+            engine,
             reader: FrameReader::new(),
             agreement: Agreement::default(),
             phase: Phase::Start,
@@ -209,10 +212,10 @@ impl MilterConversation {
         if verifies {
             let envelope =
                 Envelope { ip: self.client.address, helo: self.helo.clone(), mail_from: mail_from.to_owned() };
-            let service = Arc::clone(&self.service);
+            let engine = self.engine.clone();
             self.guarded(|session| match session {
                 Some(session) => session.restart(envelope),
-                None => *session = Some(Box::new(service.engine.session(envelope))),
+                None => *session = Some(Box::new(engine.session(envelope))),
             });
             self.advance(host);
         }

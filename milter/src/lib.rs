@@ -26,9 +26,9 @@
 //! let config = Config::parse("[policy]\nmode = \"enforce\"", Path::new("mailproof.toml"))?;
 //! let engine = Engine::builder().options(config.options("mx.example.net")).offline().build()?;
 //! let signer = Signer::load(&config.signing)?;
-//! let service = Service::new(&config, "mx.example.net", engine.clone(), signer, Arc::default(), Arc::new(StandardError));
+//! let service = Service::new(&config, "mx.example.net", signer, Arc::default(), Arc::new(StandardError));
 //!
-//! let mut conversation = MilterConversation::new(Arc::new(service));
+//! let mut conversation = MilterConversation::new(Arc::new(service), engine.clone());
 //! let mut requests = Requests::default();
 //! // What a mail server says first: version 6, every action, every step.
 //! let offer = [0, 0, 0, 13, b'O', 0, 0, 0, 6, 0, 0, 1, 0xff, 0, 0x1f, 0xff, 0xff];

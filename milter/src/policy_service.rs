@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailproof::service::{Conversation, Host};
-use mailproof::{Envelope, Session};
+use mailproof::{Engine, Envelope, Session};
 use mailproof_proto::dns::{Answer, Question};
 use mailproof_proto::limits::SPF_TIME_MAX;
 use mailproof_proto::spf::{Check, Identity, ReceivedSpf, SpfOutcome};
@@ -24,6 +24,7 @@ use crate::service::{Service, write_spf};
 /// One connection of Postfix.
 pub struct PolicyConversation {
     service: Arc<Service>,
+    engine: Engine,
     /// Octets that make no whole line yet.
     line: Vec<u8>,
     request: Request,
@@ -54,12 +55,14 @@ struct Request {
 }
 
 impl PolicyConversation {
-    /// A connection on which nothing was asked yet.
+    /// A connection on which nothing was asked yet. `engine` is the one that the hosting loop gives: its sessions ask
+    /// nobody but the host.
     #[must_use]
-    pub fn new(service: Arc<Service>) -> Self {
+    pub fn new(service: Arc<Service>, engine: Engine) -> Self {
         service.metrics.connection_opened();
         Self {
             service,
+            engine,
             line: Vec::new(),
             request: Request::default(),
             request_bytes: 0,
@@ -132,11 +135,11 @@ impl PolicyConversation {
             return;
         }
         let envelope = Envelope::new(client, request.helo_name.clone(), request.sender.clone());
-        let service = Arc::clone(&self.service);
+        let engine = self.engine.clone();
         self.asked = Some((request, host.now()));
         self.guarded(|session| match session {
             Some(session) => session.restart(envelope),
-            None => *session = Some(Box::new(service.engine.session(envelope))),
+            None => *session = Some(Box::new(engine.session(envelope))),
         });
         self.advance(host);
     }

@@ -4,7 +4,6 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use mailproof::Engine;
 use mailproof_proto::authres::AuthservId;
 use mailproof_proto::spf::SpfOutcome;
 use mailproof_proto::verdict::Verdict;
@@ -15,14 +14,13 @@ use crate::metrics::{Metrics, Skip};
 use crate::policy::{Decision, Policy};
 use crate::signing::Signer;
 
-/// Settings, engine, keys, figures and log of one daemon.
+/// Settings, keys, figures and log of one daemon.
 pub struct Service {
-    /// Verifies.
-    pub engine: Engine,
     /// Signs.
     pub signer: Signer,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Ours, the one to write first.
     pub(crate) authserv_ids: Vec<AuthservId>,
     pub(crate) policy: Policy,
     pub(crate) skip: SkipSettings,
@@ -64,19 +62,11 @@ pub struct MessageReport<'a> {
 }
 
 impl Service {
-    /// The service of a configuration. `host_name` stands where no authserv-id is set; the engine has to be built with
-    /// [`Config::options`] of the same name.
+    /// The service of a configuration. `host_name` stands where no authserv-id is set; the engines of its conversations
+    /// have to be built with [`Config::options`] of the same name.
     #[must_use]
-    pub fn new(
-        config: &Config,
-        host_name: &str,
-        engine: Engine,
-        signer: Signer,
-        metrics: Arc<Metrics>,
-        sink: Arc<dyn Sink>,
-    ) -> Self {
+    pub fn new(config: &Config, host_name: &str, signer: Signer, metrics: Arc<Metrics>, sink: Arc<dyn Sink>) -> Self {
         Self {
-            engine,
             signer,
             metrics,
             authserv_ids: config.authserv_ids(host_name),
@@ -99,7 +89,7 @@ impl Service {
     /// The name under which results are written.
     #[must_use]
     pub fn authserv_id(&self) -> &str {
-        &self.engine.options().authserv_id
+        self.authserv_ids.first().map_or("localhost", AuthservId::as_str)
     }
 
     /// Writes one line into the log.

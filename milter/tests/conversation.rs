@@ -55,7 +55,7 @@ fn a_waiting_server_gets_signs_of_life_until_the_answer() {
 fn failed_answers_end_in_temperror() {
     let daemon = Daemon::new("[policy]\nmode = 'enforce'\nrules.dmarc-temperror = 'defer'", "{}", true);
     let mut requests = Requests::default();
-    let mut conversation = MilterConversation::new(Arc::clone(&daemon.service));
+    let mut conversation = MilterConversation::new(Arc::clone(&daemon.service), daemon.engine.clone());
     let octets = begin(&["header From: ann@example.org", "end-of-header", "end"]);
     conversation.received(&octets, &mut Host::new(NOW, &mut requests));
     loop {
@@ -161,8 +161,8 @@ fn a_fault_of_ours_lets_mail_pass_or_defers_it() {
         let engine = Engine::builder().options(config.options(HOST_NAME)).zone(zone).build().unwrap();
         let signer = Signer::load(&config.signing).unwrap();
         let (metrics, lines) = (Arc::new(Metrics::default()), Arc::new(Lines::default()));
-        let service = Service::new(&config, HOST_NAME, engine, signer, metrics.clone(), lines.clone());
-        let mut conversation = MilterConversation::new(Arc::new(service.with_observer(Arc::new(Faulty))));
+        let service = Service::new(&config, HOST_NAME, signer, metrics.clone(), lines.clone());
+        let mut conversation = MilterConversation::new(Arc::new(service.with_observer(Arc::new(Faulty))), engine);
         let mut requests = Requests::default();
         let octets = begin(&["header From: ann@example.org", "end-of-header", "end"]);
         conversation.received(&octets, &mut Host::new(NOW, &mut requests));
@@ -219,13 +219,14 @@ fn messages_of_the_corpus_have_the_verdicts_of_the_engine() {
 /// The verdict of a case that comes over a milter connection; `None` for a message that no mail server hands over.
 fn milter_verdict(case: &Case, zone: &Zone) -> Option<String> {
     let octets = server_octets(&case.message, &case.envelope)?;
-    let engine = Engine::builder().options(case.options.clone()).zone(zone.clone()).fixed_time(case.now);
+    let engine =
+        Engine::builder().options(case.options.clone()).zone(zone.clone()).fixed_time(case.now).build().unwrap();
     let verdicts = Arc::new(Verdicts::default());
     let config = Config::parse("", Path::new("test.toml")).unwrap();
     let signer = Signer::load(&config.signing).unwrap();
     let (metrics, lines) = (Arc::new(Metrics::default()), Arc::new(Lines::default()));
-    let service = Service::new(&config, HOST_NAME, engine.build().unwrap(), signer, metrics, lines);
-    let mut conversation = MilterConversation::new(Arc::new(service.with_observer(verdicts.clone())));
+    let service = Service::new(&config, HOST_NAME, signer, metrics, lines);
+    let mut conversation = MilterConversation::new(Arc::new(service.with_observer(verdicts.clone())), engine);
     let mut requests = Requests::default();
     for piece in octets.chunks(4096) {
         conversation.received(piece, &mut Host::new(case.now, &mut requests));

@@ -18,7 +18,7 @@ fn request(pairs: &str) -> String {
 /// The answers to these octets, and whether the connection ended.
 fn talk(daemon: &Daemon, octets: &[u8], chunk: usize) -> (Vec<String>, bool) {
     let mut connection = daemon.connect();
-    connection.conversation = Box::new(PolicyConversation::new(Arc::clone(&daemon.service)));
+    connection.conversation = Box::new(PolicyConversation::new(Arc::clone(&daemon.service), daemon.engine.clone()));
     for piece in octets.chunks(chunk) {
         connection.send(piece, usize::MAX);
         connection.answer_all();

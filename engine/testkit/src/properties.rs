@@ -288,8 +288,8 @@ pub fn dns_answer(octets: &[u8]) {
 /// at hand, and a connection that ends before its time leaves one line in the log. The first octet is the size of the
 /// pieces.
 pub fn milter_frames(octets: &[u8]) {
-    static AT_HAND: OnceLock<Arc<Service>> = OnceLock::new();
-    static OFFLINE: OnceLock<Arc<Service>> = OnceLock::new();
+    static AT_HAND: OnceLock<(Arc<Service>, Engine)> = OnceLock::new();
+    static OFFLINE: OnceLock<(Arc<Service>, Engine)> = OnceLock::new();
     let Some((&step, octets)) = octets.split_first() else { return };
     let chunk = usize::from(step) + 1;
     let at_hand = AT_HAND.get_or_init(|| milter_service(Engine::builder().zone(key_zone())));
@@ -307,20 +307,21 @@ pub fn milter_frames(octets: &[u8]) {
     }
 }
 
-fn milter_service(engine: EngineBuilder) -> Arc<Service> {
+fn milter_service(engine: EngineBuilder) -> (Arc<Service>, Engine) {
     let config = "authserv-id = 'mx.example.net'\n[headers]\nreceived-spf = true\nexplain = true\n\
                   [policy]\nmode = 'enforce'\nrules.spf-fail = 'reject'";
     let config = Config::parse(config, Path::new("fuzz.toml")).expect("a configuration");
     let engine = engine.options(config.options("mx.example.net")).fixed_time(Timestamp::from_seconds(1));
     let signer = Signer::load(&config.signing).expect("no keys");
     let engine = engine.build().expect("an engine");
-    Arc::new(Service::new(&config, "mx.example.net", engine, signer, Arc::default(), Arc::new(ErrorCount)))
+    let service = Service::new(&config, "mx.example.net", signer, Arc::default(), Arc::new(ErrorCount));
+    (Arc::new(service), engine)
 }
 
 /// What comes back, and whether the connection ends; a question that is asked fails, after the piece that it came from.
-fn milter_replies(service: &Arc<Service>, octets: &[u8], chunk: usize) -> (Vec<u8>, bool) {
+fn milter_replies((service, engine): &(Arc<Service>, Engine), octets: &[u8], chunk: usize) -> (Vec<u8>, bool) {
     ERRORS.with(|errors| errors.store(0, Ordering::Relaxed));
-    let mut conversation = MilterConversation::new(Arc::clone(service));
+    let mut conversation = MilterConversation::new(Arc::clone(service), engine.clone());
     let mut requests = Requests::default();
     let now = Timestamp::from_seconds(1);
     for piece in octets.chunks(chunk) {

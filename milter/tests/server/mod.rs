@@ -33,6 +33,7 @@ impl Sink for Lines {
 /// A daemon without its loop.
 pub(crate) struct Daemon {
     pub(crate) service: Arc<Service>,
+    pub(crate) engine: Engine,
     pub(crate) lines: Arc<Lines>,
     zone: Zone,
     offline: bool,
@@ -50,14 +51,14 @@ impl Daemon {
         let signer = Signer::load(&config.signing).unwrap();
         let lines = Arc::new(Lines::default());
         let metrics = Arc::new(Metrics::default());
-        let service = Service::new(&config, HOST_NAME, builder.build().unwrap(), signer, metrics, lines.clone());
-        Self { service: Arc::new(service), lines, zone, offline }
+        let service = Service::new(&config, HOST_NAME, signer, metrics, lines.clone());
+        Self { service: Arc::new(service), engine: builder.build().unwrap(), lines, zone, offline }
     }
 
     pub(crate) fn connect(&self) -> Connection<'_> {
         Connection {
             daemon: self,
-            conversation: Box::new(MilterConversation::new(Arc::clone(&self.service))),
+            conversation: Box::new(MilterConversation::new(Arc::clone(&self.service), self.engine.clone())),
             requests: Requests::default(),
             open: Vec::new(),
             now: NOW,
