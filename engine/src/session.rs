@@ -9,6 +9,7 @@ use std::{
 
 use mailproof_proto::dns::{Answer, Question, Transcript};
 use mailproof_proto::message::Headers;
+use mailproof_proto::spf::SpfOutcome;
 use mailproof_proto::time::Timestamp;
 use mailproof_proto::verdict::Verdict;
 use mailproof_proto::verification::{Envelope, Progress, Verification};
@@ -214,6 +215,24 @@ impl Session {
     #[must_use]
     pub fn verdict(&self) -> Option<&Verdict> {
         self.verification.verdict()
+    }
+
+    /// SPF of MAIL FROM as soon as it is known; see [`Verification::spf`].
+    #[must_use]
+    pub fn spf(&self) -> Option<&SpfOutcome> {
+        self.verification.spf()
+    }
+
+    /// False once no result depends on the body; see [`Verification::wants_body`].
+    #[must_use]
+    pub fn wants_body(&self) -> bool {
+        self.verification.wants_body()
+    }
+
+    /// The envelope.
+    #[must_use]
+    pub fn envelope(&self) -> &Envelope {
+        self.verification.envelope()
     }
 
     /// Every question asked, with its answer.

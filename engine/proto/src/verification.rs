@@ -248,6 +248,19 @@ impl Verification {
         &self.envelope
     }
 
+    /// SPF of MAIL FROM as soon as it is known, which may be before the first octet of the message.
+    #[must_use]
+    pub fn spf(&self) -> Option<&SpfOutcome> {
+        self.verdict.as_ref().map(|verdict| &verdict.spf).or(self.results.spf.as_ref())
+    }
+
+    /// False once the header has shown that no result depends on the body, which need not be passed in then. Defects of
+    /// its octets are not counted if it is not.
+    #[must_use]
+    pub fn wants_body(&self) -> bool {
+        self.stage == Stage::Header || !self.bodies.is_empty()
+    }
+
     fn push_header(&mut self, octets: &[u8]) {
         let body_start = self.empty_line.find(octets);
         let of_header = octets.get(..body_start.unwrap_or(octets.len())).unwrap_or_default();

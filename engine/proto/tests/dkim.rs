@@ -82,6 +82,7 @@ fn both_signatures_of_rfc_8463_appendix_a_pass() {
         expires_at: None,
         // The relaxed form of the body has one octet less than the body.
         body_octets: (EXAMPLE_BODY.len() as u64 - 1, EXAMPLE_BODY.len() as u64 - 1),
+        header_holds: true,
     };
     let wanted =
         [passed("brisbane", "ed25519-sha256", 256, "/gCrinpc"), passed("test", "rsa-sha256", 1024, "F45dVWDf")];

@@ -2,15 +2,24 @@
 //! them. A function returns when the property holds and panics when it does not.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use mailproof::service::{Conversation, Host, Requests};
 use mailproof::zone::Zone;
+use mailproof::{Engine, EngineBuilder};
 use mailproof_kernels::{RelaxedBody, SimpleBody};
+use mailproof_milter::config::Config;
+use mailproof_milter::log::Sink;
+use mailproof_milter::signing::Signer;
+use mailproof_milter::{MilterConversation, Service};
 use mailproof_proto::arc::ArcResult;
 use mailproof_proto::authres::{self, AuthenticationResults, Layout, Writer};
 use mailproof_proto::dkim::{self, DkimResult};
 use mailproof_proto::dmarc;
 use mailproof_proto::dns::wire::{self, Reply};
-use mailproof_proto::dns::{Name, Outcome, Question, RecordSet, RecordType, Txt};
+use mailproof_proto::dns::{Answer, Failure, Name, Outcome, Question, RecordSet, RecordType, Txt};
 use mailproof_proto::limits::{
     AUTHRES_KEYWORD_BYTES_MAX, AUTHRES_VALUE_BYTES_MAX, DKIM_KEY_RECORDS_MAX, DKIM_SIGNATURES_MAX, HEADER_FIELDS_MAX,
     QUESTIONS_MAX,
@@ -30,7 +39,7 @@ use crate::verify::Case;
 pub type Property = fn(&[u8]);
 
 /// Every property by the name of its fuzz target.
-pub const PROPERTIES: [(&str, Property); 12] = [
+pub const PROPERTIES: [(&str, Property); 13] = [
     ("address", address),
     ("arc_chain", arc_chain),
     ("authentication_results", authentication_results),
@@ -40,6 +49,7 @@ pub const PROPERTIES: [(&str, Property); 12] = [
     ("dns_answer", dns_answer),
     ("header_scan", header_scan),
     ("key_record", key_record),
+    ("milter_frames", milter_frames),
     ("spf_evaluation", spf_evaluation),
     ("spf_record", spf_record),
     ("tag_list", tag_list),
@@ -270,6 +280,85 @@ pub fn dns_answer(octets: &[u8]) {
                 _ => 0,
             };
             assert!(count > 0 && answer.weight_bytes() < 64 * octets.len() + 1024);
+        }
+    }
+}
+
+/// Whatever a mail server sends, in pieces of any size: whole replies come back, the same for every cut where answers are
+/// at hand, and a connection that ends before its time leaves one line in the log. The first octet is the size of the
+/// pieces.
+pub fn milter_frames(octets: &[u8]) {
+    static AT_HAND: OnceLock<(Arc<Service>, Engine)> = OnceLock::new();
+    static OFFLINE: OnceLock<(Arc<Service>, Engine)> = OnceLock::new();
+    let Some((&step, octets)) = octets.split_first() else { return };
+    let chunk = usize::from(step) + 1;
+    let at_hand = AT_HAND.get_or_init(|| milter_service(Engine::builder().zone(key_zone())));
+    let whole = milter_replies(at_hand, octets, octets.len().max(1));
+    assert_eq!(milter_replies(at_hand, octets, chunk), whole, "in pieces of {chunk}");
+    let offline = OFFLINE.get_or_init(|| milter_service(Engine::builder().offline()));
+    for replies in [whole.0, milter_replies(offline, octets, chunk).0] {
+        let mut rest = replies.as_slice();
+        while let Some((length, after)) = rest.split_first_chunk::<4>() {
+            let length = u32::from_be_bytes(*length) as usize;
+            assert!(length > 0);
+            rest = after.get(length..).expect("a whole reply");
+        }
+        assert!(rest.is_empty(), "half a length");
+    }
+}
+
+fn milter_service(engine: EngineBuilder) -> (Arc<Service>, Engine) {
+    let config = "authserv-id = 'mx.example.net'\n[headers]\nreceived-spf = true\nexplain = true\n\
+                  [policy]\nmode = 'enforce'\nrules.spf-fail = 'reject'";
+    let config = Config::parse(config, Path::new("fuzz.toml")).expect("a configuration");
+    let engine = engine.options(config.options("mx.example.net")).fixed_time(Timestamp::from_seconds(1));
+    let signer = Signer::load(&config.signing).expect("no keys");
+    let engine = engine.build().expect("an engine");
+    let service = Service::new(&config, "mx.example.net", signer, Arc::default(), Arc::new(ErrorCount));
+    (Arc::new(service), engine)
+}
+
+/// What comes back, and whether the connection ends; a question that is asked fails, after the piece that it came from.
+fn milter_replies((service, engine): &(Arc<Service>, Engine), octets: &[u8], chunk: usize) -> (Vec<u8>, bool) {
+    ERRORS.with(|errors| errors.store(0, Ordering::Relaxed));
+    let mut conversation = MilterConversation::new(Arc::clone(service), engine.clone());
+    let mut requests = Requests::default();
+    let now = Timestamp::from_seconds(1);
+    for piece in octets.chunks(chunk) {
+        conversation.received(piece, &mut Host::new(now, &mut requests));
+        loop {
+            let questions: Vec<Question> = requests.drain_questions().collect();
+            if questions.is_empty() || requests.closes() {
+                break;
+            }
+            for question in questions {
+                let answer = Answer::failed(Failure::TimedOut);
+                conversation.answered(&question, &answer, &mut Host::new(now, &mut requests));
+            }
+        }
+        if requests.closes() {
+            break;
+        }
+    }
+    conversation.closed();
+    let errors = ERRORS.with(|errors| errors.load(Ordering::Relaxed));
+    assert!(errors <= usize::from(requests.closes()), "{errors} errors");
+    (requests.take_output(), requests.closes())
+}
+
+thread_local! {
+    static ERRORS: AtomicUsize = const { AtomicUsize::new(0) };
+}
+
+/// Counts the lines that tell of errors; each has its place on the thread that ran into it.
+struct ErrorCount;
+
+impl Sink for ErrorCount {
+    fn write_line(&self, line: &str) {
+        assert!(!line.contains(|it: char| it.is_control()), "{line:?}");
+        assert!(!line.starts_with("event=internal-error"), "{line}");
+        if line.starts_with("event=protocol-error") {
+            ERRORS.with(|errors| errors.fetch_add(1, Ordering::Relaxed));
         }
     }
 }

@@ -101,6 +101,9 @@ pub struct SignatureOutcome {
     pub expires_at: Option<u64>,
     /// Octets of the canonical body that the signature covers, and their total number.
     pub body_octets: (u64, u64),
+    /// The key verifies the signature over this header, whatever else is wrong. Where the body does not match, that is
+    /// looked at only if `d=` is near the author: it tells a changed message from a made-up signature.
+    pub header_holds: bool,
 }
 
 /// Why a signature was judged as it was.

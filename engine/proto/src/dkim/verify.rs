@@ -22,6 +22,8 @@ pub struct Verifier {
     /// What was found out about each, so that a second call does no maths again.
     judged: Vec<Option<Judgement>>,
     maths: HeaderMaths,
+    /// Whom the message says it is from.
+    author: Option<Name>,
     skipped_count: usize,
     over_limit: bool,
 }
@@ -44,6 +46,7 @@ struct Judgement {
     key_bits: Option<u16>,
     testing: bool,
     body_octets: (u64, u64),
+    header_holds: bool,
 }
 
 /// What a key has to fit.
@@ -80,6 +83,7 @@ impl Verifier {
     ) {
         self.signatures.clear();
         self.maths.restart();
+        self.author = author.copied();
         self.skipped_count = 0;
         self.over_limit = headers.defects().header_over_limit;
         for field in headers.of_kind(FieldKind::DkimSignature) {
@@ -171,7 +175,12 @@ impl Verifier {
             None => {
                 let answer = answers.ask(signature.question.as_ref()?)?;
                 let body = bodies.hash(signature.body_form, signature.length)?;
-                judge(signature, &answer, headers, body, &mut self.maths, options, now)
+                let mut judgement = judge(signature, &answer, headers, body, &mut self.maths, options, now);
+                let is_near = author_distance(signature.domain.as_ref(), self.author.as_ref()) < FAR_FROM_AUTHOR;
+                if is_near && judgement.problem == Some(DkimProblem::BodyHashMismatch) {
+                    judgement.header_holds = holds_over_header(signature, &answer, headers, &mut self.maths);
+                }
+                judgement
             }
         };
         *known = Some(judgement);
@@ -339,6 +348,7 @@ fn judge(
         });
     maths.octets = octets;
     let testing = verdict.key.is_some_and(Key::is_testing);
+    let header_holds = verdict.verified.is_ok() && !leaves_out;
     let problem = verdict.verified.err().or_else(|| policy_problem(signature, &body, leaves_out, options, now));
     let result = match problem.map(DkimProblem::result) {
         None => DkimResult::Pass,
@@ -353,7 +363,21 @@ fn judge(
         key_bits: verdict.key.map(Key::bits),
         testing,
         body_octets: (body.covered_bytes, body.total_bytes),
+        header_holds,
     }
+}
+
+/// True when a signature whose body does not match was made by its key over this header all the same.
+fn holds_over_header(signature: &Signature, answer: &Answer, headers: Headers<'_>, maths: &mut HeaderMaths) -> bool {
+    let octets = std::mem::take(&mut maths.octets);
+    let of_signature = octets.get(signature.octets.clone()).unwrap_or_default();
+    let verdict = verify_with_keys(answer, signature.signer(), of_signature, || {
+        let (hash, left_out) = maths.header_hash(signature, headers)?;
+        if left_out { Err(DkimProblem::HeaderRepeated) } else { Ok(hash) }
+    });
+    let holds = verdict.verified.is_ok();
+    maths.octets = octets;
+    holds
 }
 
 /// Why a signature that verified is not acceptable here.
@@ -384,14 +408,15 @@ fn author_distance(domain: Option<&Name>, author: Option<&Name>) -> u8 {
         (Some(domain), Some(author)) if domain == author => 0,
         (Some(domain), Some(author)) if domain.is_at_or_below(author) || author.is_at_or_below(domain) => 1,
         (Some(domain), Some(author)) if domain.suffix(2) == author.suffix(2) => 2,
-        _ => 3,
+        _ => FAR_FROM_AUTHOR,
     }
 }
 
 impl Judgement {
     fn refused(problem: DkimProblem) -> Self {
         let result = problem.result();
-        Self { result, problem: Some(problem), key_bits: None, testing: false, body_octets: (0, 0) }
+        let problem = Some(problem);
+        Self { result, problem, key_bits: None, testing: false, body_octets: (0, 0), header_holds: false }
     }
 
     fn outcome(self, signature: &Signature, field: Option<Field<'_>>) -> SignatureOutcome {
@@ -418,6 +443,7 @@ impl Judgement {
             signed_at: signature.signed_at,
             expires_at: signature.expires_at,
             body_octets: self.body_octets,
+            header_holds: self.header_holds,
         }
     }
 }
@@ -427,6 +453,8 @@ pub(crate) fn text<'a>(field: &Field<'a>, place: &Range<usize>) -> &'a str {
     field.value.get(place.clone()).and_then(|octets| std::str::from_utf8(octets).ok()).unwrap_or_default()
 }
 
+/// What [`author_distance`] says of a signer that has nothing to do with the author.
+const FAR_FROM_AUTHOR: u8 = 3;
 /// How far ahead `t=` may be before it is worth a note; never more than that (RFC 6376 section 3.5).
 const FUTURE_SECONDS_MAX: u64 = 24 * 60 * 60;
 /// Characters of a tag that an outcome repeats, so that a hostile one can not fill a log.
@@ -537,6 +565,29 @@ mod tests {
         assert_eq!(of(&added, BODY), (DkimResult::Policy, Some(DkimProblem::HeaderRepeated), false));
         let unsigned = format!("Reply-To: x@evil.example\r\nReply-To: y@evil.example\r\n{HEADER}");
         assert_eq!(of(&unsigned, BODY), (DkimResult::Pass, None, false));
+    }
+
+    /// What tells a list that changed a message from a forger: nobody but the owner of the key signed this header.
+    #[test]
+    fn a_header_can_hold_where_the_body_does_not() {
+        let holds = |field: &str, header: &str, body: &str| {
+            let outcomes = judge_all(&format!("{field}{header}"), body, records(&[RECORD]), &DkimOptions::default());
+            (outcomes[0].result, outcomes[0].header_holds)
+        };
+        let own = signed_as(&[], "from:from:to:subject");
+        assert_eq!(holds(&own, HEADER, BODY), (DkimResult::Pass, true));
+        assert_eq!(holds(&own, HEADER, "other\r\n"), (DkimResult::Fail, true));
+        let changed = HEADER.replace("hello", "[list] hello");
+        assert_eq!(holds(&own, &changed, "other\r\n"), (DkimResult::Fail, false));
+        let added = format!("From: x@evil.example\r\n{HEADER}");
+        assert_eq!(holds(&own, &added, "other\r\n"), (DkimResult::Fail, false));
+        let not_oversigned = signed_as(&[], "from:to:subject");
+        assert_eq!(holds(&not_oversigned, &added, "other\r\n"), (DkimResult::Fail, false));
+        let expired = signed_as(&[("x", &(NOW - 301).to_string())], "from");
+        assert_eq!(holds(&expired, HEADER, BODY), (DkimResult::Policy, true));
+        // Of a stranger it does not matter, and is not looked at.
+        let other = signed_as(&[("d", "other.example")], "from");
+        assert_eq!(holds(&other, HEADER, "other\r\n"), (DkimResult::Fail, false));
     }
 
     #[test]

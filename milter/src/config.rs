@@ -1,0 +1,366 @@
+//! The configuration file: TOML, every key known, every value checked where it stands.
+//!
+//! Reading is all or nothing: what comes out can be used as it is. A fault names the file, the line and the key.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use mailproof_proto::authres::AuthservId;
+use mailproof_proto::dmarc::Discovery;
+use mailproof_proto::spf::SpfOptions;
+use mailproof_proto::verification::Options;
+use serde::Deserialize;
+
+use crate::log::Format;
+use crate::network::{HostPattern, Network};
+use crate::policy::Policy;
+use crate::signing::{Signer, SigningError, SigningSettings};
+
+/// Everything an operator can choose.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Config {
+    /// The name under which results are written (RFC 8601 section 2.5); the name of the host when empty.
+    pub authserv_id: AuthservName,
+    /// Other names under which this administration writes results; fields that claim them are removed too.
+    pub other_authserv_ids: Vec<AuthservName>,
+    /// Where mail servers connect.
+    pub listen: Vec<Endpoint>,
+    /// Where Postfix connects with `check_policy_service`.
+    pub policy_listen: Vec<Endpoint>,
+    /// Where `/metrics`, `/-/healthy` and `/-/ready` are.
+    pub status_listen: Vec<Endpoint>,
+    /// Permission bits of unix sockets.
+    pub socket_mode: FileMode,
+    /// Group of unix sockets; that of the process when empty.
+    pub socket_group: String,
+    /// Threads that work; one a processor when 0.
+    pub threads: u16,
+    /// Connections open at a time; more are refused.
+    pub connections_max: u32,
+    /// Seconds after which a connection on which nothing happens is closed.
+    pub idle_seconds: u32,
+    /// Seconds that connections have to end when the process is told to.
+    pub drain_seconds: u32,
+    /// Resolvers; those of the system when none is named.
+    pub resolvers: Vec<ResolverAddress>,
+    /// How messages are judged.
+    pub verify: VerifySettings,
+    /// Which messages are not judged.
+    pub skip: SkipSettings,
+    /// Fields that are written.
+    pub headers: HeaderSettings,
+    /// What is done.
+    pub policy: Policy,
+    /// Which messages are signed.
+    pub signing: SigningSettings,
+    /// The log.
+    pub log: LogSettings,
+}
+
+/// Choices that the standards leave.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct VerifySettings {
+    /// How the Organizational Domain is found.
+    pub discovery: DiscoveryWord,
+    /// From with several domains: judge each and keep the strictest failing one (RFC 9989 section 11.5).
+    pub strictest_of_several: bool,
+    /// A signature whose `l=` leaves octets uncovered may pass.
+    pub honour_length: bool,
+    /// Void lookups of one SPF evaluation (RFC 7208 section 4.6.4).
+    pub spf_void_lookups_max: u8,
+}
+
+/// How the Organizational Domain is found.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiscoveryWord {
+    /// RFC 9989 section 4.10.
+    #[default]
+    TreeWalk,
+    /// RFC 7489 section 3.2.
+    PublicSuffixList,
+}
+
+/// Messages that are not verified.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct SkipSettings {
+    /// Those of clients that authenticated (RFC 4954).
+    pub authenticated: bool,
+    /// Those that come over a local socket.
+    pub local: bool,
+    /// Those from our own networks.
+    pub networks: Vec<Network>,
+    /// Those that come to these daemons of the mail server (`{daemon_name}`).
+    pub daemons: Vec<String>,
+    /// Those of hosts that are not checked, by address or by the name that the mail server confirmed.
+    pub hosts: Vec<HostPattern>,
+    /// Hosts whose Authentication-Results under our name stay: a content filter that hands mail back.
+    pub keep_results_from: Vec<Network>,
+}
+
+/// Fields that are written.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct HeaderSettings {
+    /// Received-SPF (RFC 7208 section 9.1).
+    pub received_spf: bool,
+    /// X-Mailproof-Explain, with the reasons.
+    pub explain: bool,
+}
+
+/// The log.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct LogSettings {
+    /// The form of a line.
+    pub format: Format,
+}
+
+/// An authserv-id, checked; or none.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub struct AuthservName(Option<AuthservId>);
+
+/// A socket to listen on.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+#[non_exhaustive]
+pub enum Endpoint {
+    /// `tcp:ADDRESS:PORT`
+    Tcp(SocketAddr),
+    /// `unix:/PATH`
+    Unix(PathBuf),
+    /// `systemd:NAME`, a socket handed over under this name (`FileDescriptorName=`).
+    Systemd(String),
+}
+
+/// Permission bits, written as `"0660"`.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub struct FileMode(pub u32);
+
+/// The address of a resolver; port 53 unless another is given.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub struct ResolverAddress(pub SocketAddr);
+
+/// Why a configuration can not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file can not be read.
+    #[error("{}: {error}", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The file is no TOML, or a key or value in it is not known.
+    #[error("{}:{line}: {key}{}{what}", file.display(), if key.is_empty() { "" } else { ": " })]
+    Invalid {
+        /// The file.
+        file: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// The key with its tables, as `policy.rules.spf-fail`.
+        key: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// Keys or tables that the file names.
+    #[error("{}: signing: {error}", file.display())]
+    Signing {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        error: SigningError,
+    },
+}
+
+impl Config {
+    /// Reads a file, and everything it names: the configuration and what signs with it.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first fault.
+    pub fn load(file: &Path) -> Result<(Self, Signer), ConfigError> {
+        let text =
+            fs::read_to_string(file).map_err(|error| ConfigError::Unreadable { file: file.to_owned(), error })?;
+        let config = Self::parse(&text, file)?;
+        let signer = Signer::load(&config.signing);
+        let signer = signer.map_err(|error| ConfigError::Signing { file: file.to_owned(), error })?;
+        Ok((config, signer))
+    }
+
+    /// Reads the text of a file; `file` is what faults are said of.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] for the first fault.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        let invalid = |key: String, error: &toml::de::Error| ConfigError::Invalid {
+            file: file.to_owned(),
+            line: line_of(text, error.span().map_or(0, |span| span.start)),
+            key,
+            what: error.message().lines().collect::<Vec<_>>().join(" "),
+        };
+        let deserializer = toml::Deserializer::parse(text).map_err(|error| invalid(String::new(), &error))?;
+        serde_path_to_error::deserialize(deserializer).map_err(|error| {
+            let path = error.path().to_string();
+            invalid(if path == "." { String::new() } else { path }, error.inner())
+        })
+    }
+
+    /// The options of the engine, under `host_name` when no other name is set.
+    #[must_use]
+    pub fn options(&self, host_name: &str) -> Options {
+        let names = self.authserv_ids(host_name);
+        let mut options = Options {
+            authserv_id: names.first().map_or("localhost", AuthservId::as_str).to_owned(),
+            ..Options::default()
+        };
+        options.spf = SpfOptions { void_lookups_max: self.verify.spf_void_lookups_max, ..SpfOptions::default() };
+        options.dkim.honour_length = self.verify.honour_length;
+        options.dmarc.strictest_of_several = self.verify.strictest_of_several;
+        options.dmarc.discovery = match self.verify.discovery {
+            DiscoveryWord::TreeWalk => Discovery::TreeWalk,
+            DiscoveryWord::PublicSuffixList => Discovery::PublicSuffixList,
+        };
+        options
+    }
+
+    /// Every name that is ours in Authentication-Results, first the one to write: `host_name` when no other is set, and
+    /// `localhost` when that is none.
+    #[must_use]
+    pub fn authserv_ids(&self, host_name: &str) -> Vec<AuthservId> {
+        let of_host = || AuthservId::new(host_name).or_else(|_| AuthservId::new("localhost")).ok();
+        let own = self.authserv_id.0.clone().or_else(of_host);
+        own.into_iter().chain(self.other_authserv_ids.iter().filter_map(|name| name.0.clone())).collect()
+    }
+
+    /// How long nothing may happen on a connection.
+    #[must_use]
+    pub fn idle_time(&self) -> Duration {
+        Duration::from_secs(self.idle_seconds.into())
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            authserv_id: AuthservName::default(),
+            other_authserv_ids: Vec::new(),
+            listen: vec![Endpoint::Unix(PathBuf::from("/run/mailproof/milter.sock"))],
+            policy_listen: Vec::new(),
+            status_listen: Vec::new(),
+            socket_mode: FileMode(0o660),
+            socket_group: String::new(),
+            threads: 0,
+            connections_max: 10_000,
+            idle_seconds: 7200,
+            drain_seconds: 30,
+            resolvers: Vec::new(),
+            verify: VerifySettings::default(),
+            skip: SkipSettings::default(),
+            headers: HeaderSettings::default(),
+            policy: Policy::default(),
+            signing: SigningSettings::default(),
+            log: LogSettings::default(),
+        }
+    }
+}
+
+impl Default for VerifySettings {
+    fn default() -> Self {
+        Self {
+            discovery: DiscoveryWord::TreeWalk,
+            strictest_of_several: true,
+            honour_length: false,
+            spf_void_lookups_max: mailproof_proto::limits::SPF_VOID_LOOKUPS_MAX,
+        }
+    }
+}
+
+impl Default for SkipSettings {
+    fn default() -> Self {
+        let loopback = ["127.0.0.0/8", "::1/128"].iter().filter_map(|text| text.parse().ok()).collect();
+        Self {
+            authenticated: true,
+            local: true,
+            networks: loopback,
+            daemons: Vec::new(),
+            hosts: Vec::new(),
+            keep_results_from: Vec::new(),
+        }
+    }
+}
+
+impl TryFrom<String> for AuthservName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        AuthservId::new(&text).map(|id| Self(Some(id))).map_err(|error| error.to_string())
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}`: write `unix:/PATH`, `tcp:ADDRESS:PORT` or `systemd:NAME`");
+        match text.split_once(':') {
+            Some(("unix", path)) if path.starts_with('/') && path.len() <= SOCKET_PATH_BYTES_MAX => {
+                Ok(Self::Unix(PathBuf::from(path)))
+            }
+            Some(("tcp", address)) => address.parse().map(Self::Tcp).map_err(|_| wrong()),
+            Some(("systemd", name)) if !name.is_empty() => Ok(Self::Systemd(name.to_owned())),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl TryFrom<String> for Endpoint {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for FileMode {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o777);
+        mode.map(Self).ok_or_else(|| format!("`{text}` is no mode; write octal digits, as \"0660\""))
+    }
+}
+
+impl TryFrom<String> for ResolverAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let with_port = text.parse::<SocketAddr>().ok();
+        let address = with_port.or_else(|| text.parse().ok().map(|address| SocketAddr::new(address, DNS_PORT)));
+        address.map(Self).ok_or_else(|| format!("`{text}` is no IP address, with or without a port"))
+    }
+}
+
+/// The line in which an octet stands, counted from 1.
+fn line_of(text: &str, at: usize) -> usize {
+    1 + text.bytes().take(at).filter(|octet| *octet == b'\n').count()
+}
+
+/// RFC 1035 section 4.2.
+const DNS_PORT: u16 = 53;
+/// What `sockaddr_un` has room for, the final NUL left out.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
