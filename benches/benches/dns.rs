@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, io};
 
 use mailproof::Engine;
+use mailproof::cache::CacheOptions;
 use mailproof::network::NetworkOptions;
 use mailproof::service::{Conversation, Host, Peer, Service};
 use mailproof::zone::Zone;
@@ -27,6 +28,9 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use nix::unistd::Pid;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const OUTSTANDING: [usize; 3] = [1, 64, 1024];
 const NAMES: usize = 48_000;
@@ -65,10 +69,11 @@ fn main() -> io::Result<()> {
 
 type Run = fn(SocketAddr, usize, usize, usize) -> Figure;
 
-fn variants() -> [(&'static str, Run); 4] {
+fn variants() -> [(&'static str, Run); 5] {
     [
         ("mailproof, io_uring", uring),
         ("mailproof, epoll", epoll),
+        ("with its cache", uring_with_cache),
         ("tokio, a loop", tokio_loop),
         ("hickory 0.26", hickory),
     ]
@@ -105,18 +110,24 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 fn uring(server: SocketAddr, outstanding: usize, count: usize, _: usize) -> Figure {
-    mailproof(server, outstanding, count, Choice::Uring)
+    mailproof(server, outstanding, count, Choice::Uring, 0)
+}
+
+/// The others keep nothing; this is what it costs to keep the answers too.
+fn uring_with_cache(server: SocketAddr, outstanding: usize, count: usize, _: usize) -> Figure {
+    mailproof(server, outstanding, count, Choice::Uring, CacheOptions::default().bytes_max)
 }
 
 fn epoll(server: SocketAddr, outstanding: usize, count: usize, _: usize) -> Figure {
-    mailproof(server, outstanding, count, Choice::Epoll)
+    mailproof(server, outstanding, count, Choice::Epoll, 0)
 }
 
 /// The engine, asked by a conversation on its own thread, as the milter asks: cache, table of inquiries, sockets and all.
-fn mailproof(server: SocketAddr, outstanding: usize, count: usize, backend: Choice) -> Figure {
+fn mailproof(server: SocketAddr, outstanding: usize, count: usize, backend: Choice, cache_bytes: u64) -> Figure {
     let mut options = NetworkOptions::new(vec![server]);
     (options.threads, options.backend, options.ports) = (1, backend, SOCKETS);
-    let engine = Engine::builder().network(options).build().unwrap();
+    let cache = CacheOptions { bytes_max: cache_bytes, ..CacheOptions::default() };
+    let engine = Engine::builder().network(options).cache(cache).build().unwrap();
     let path = env::temp_dir().join(format!("mailproof-bench-{}.sock", std::process::id()));
     let _ = fs::remove_file(&path);
     let listener = UnixListener::bind(&path).unwrap();

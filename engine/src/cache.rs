@@ -32,7 +32,7 @@ pub struct Cache {
 /// How long answers are kept, and how many.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CacheOptions {
-    /// Octets of all entries together, an estimate; the least used ones make room.
+    /// Octets of all entries together, an estimate; the least used ones make room. Zero keeps nothing.
     pub bytes_max: u64,
     /// The longest that records are kept.
     pub positive_max: Duration,
@@ -154,6 +154,9 @@ impl Cache {
     /// As [`Cache::get`], with what is known of the answer's time.
     #[must_use]
     pub fn find(&self, question: &Question, now: Timestamp) -> Option<Hit> {
+        if self.options.bytes_max == 0 {
+            return None;
+        }
         let mut key = Key::new(question);
         let found = self.live(key.octets(), now).or_else(|| {
             key.widen();
@@ -194,6 +197,9 @@ impl Cache {
 
     /// Keeps an answer, or notes a failure; what may not be kept is left out.
     pub fn insert(&self, question: &Question, answer: &Answer, now: Timestamp) {
+        if self.options.bytes_max == 0 {
+            return;
+        }
         let mut key = Key::new(question);
         let mut entry =
             Entry { answer: answer.clone(), expires: now, refresh_from: now, failures: 0, denies_below: false };

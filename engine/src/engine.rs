@@ -205,14 +205,22 @@ impl Engine {
 
     /// An answer that needs no waiting.
     #[cfg(feature = "network")]
-    pub(crate) fn at_hand(&self, question: &Question) -> Option<Answer> {
-        self.source(None, self.now()).answer(question)
+    pub(crate) fn at_hand(&self, question: &Question, now: Timestamp) -> Option<Answer> {
+        self.source(None, now).answer(question)
+    }
+
+    /// The engine's time when a clock that started with it shows `running`.
+    #[cfg(feature = "network")]
+    pub(crate) fn time_at(&self, running: Timestamp) -> Timestamp {
+        match self.shared.clock {
+            Clock::Running { .. } => running,
+            Clock::Fixed(now) => now,
+        }
     }
 
     /// Keeps an answer that has come; gives the one to use.
     #[cfg(feature = "network")]
-    pub(crate) fn keep(&self, question: &Question, answer: Answer) -> Answer {
-        let now = self.now();
+    pub(crate) fn keep(&self, question: &Question, answer: Answer, now: Timestamp) -> Answer {
         if matches!(answer.outcome(), Outcome::Failed(_))
             && let Some(stale) = self.shared.cache.stale(question, now)
         {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use io_uring::register::Probe;
 use io_uring::squeue::{Entry, Flags};
-use io_uring::types::{CancelBuilder, Fd};
+use io_uring::types::{CancelBuilder, Fd, Fixed};
 use io_uring::{IoUring, opcode};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
@@ -45,6 +45,8 @@ pub(crate) struct Ring {
     sent: VecDeque<SocketId>,
     waker: Waker,
     wake_room: Box<[u8; 8]>,
+    /// Places for descriptors that the kernel has looked up already: one for each socket with a small number.
+    places: u32,
     /// Operations whose last completion is still to come.
     in_flight: usize,
     /// The kernel does not let us enter the ring any more.
@@ -56,6 +58,8 @@ pub(crate) struct Ring {
 
 /// The longest datagram that is sent by way of the ring; DNS queries stay below.
 const OUTBOX_DATAGRAM_BYTES: usize = 512;
+/// Descriptors registered with the ring; datagram sockets have the use of it, as they carry many small operations.
+const PLACES: u32 = 1024;
 const SUBMISSION_ENTRIES: u32 = 1024;
 const COMPLETION_ENTRIES: u32 = 8192;
 const DATAGRAM_BUFFER_BYTES: usize = 2048;
@@ -97,6 +101,8 @@ impl Ring {
         let datagrams = buffers(0, options.datagram_buffers, DATAGRAM_BUFFER_BYTES)?;
         let streams = buffers(1, options.stream_buffers, STREAM_BUFFER_BYTES)?;
         let has_no_iowait = ring.params().is_feature_no_iowait();
+        // Refused where the process may have few descriptors; then each operation looks its own up.
+        let places = if ring.submitter().register_files_sparse(PLACES).is_ok() { PLACES } else { 0 };
         let mut it = Self {
             ring,
             datagrams,
@@ -111,6 +117,7 @@ impl Ring {
             sent: VecDeque::new(),
             waker: waker.clone(),
             wake_room: Box::new([0; 8]),
+            places,
             in_flight: 0,
             refused: None,
             has_no_iowait,
@@ -162,7 +169,14 @@ impl Ring {
         socket.armed = true;
         socket.in_flight += 1;
         let fd = Fd(socket.fd.as_raw_fd());
+        if socket.kind == Kind::Datagram && !socket.has_place && id.index < self.places {
+            let update = self.ring.submitter().register_files_update(id.index, &[fd.0]);
+            socket.has_place = update.is_ok();
+        }
         let entry = match socket.kind {
+            Kind::Datagram if socket.has_place => {
+                opcode::RecvMulti::new(Fixed(id.index), self.datagrams.group()).build()
+            }
             Kind::Datagram => opcode::RecvMulti::new(fd, self.datagrams.group()).build(),
             Kind::Stream => opcode::RecvMulti::new(fd, self.streams.group()).build(),
             Kind::Listener => opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK).build(),
@@ -190,7 +204,7 @@ impl Ring {
             self.submit();
         }
         let Some(socket) = sockets.open(id) else { return };
-        let fd = Fd(socket.fd.as_raw_fd());
+        let (fd, has_place) = (Fd(socket.fd.as_raw_fd()), socket.has_place);
         let room = self.outbox.get_mut(self.outbox_used).and_then(|slot| slot.get_mut(..datagram.len()));
         let Some(room) = room else {
             // Too long for the outbox, or the kernel takes nothing at the moment: by a call of its own, after the others.
@@ -201,7 +215,13 @@ impl Ring {
             return;
         };
         room.copy_from_slice(datagram);
-        let entry = opcode::Send::new(fd, room.as_ptr(), room.len() as u32)
+        let (start, length) = (room.as_ptr(), room.len() as u32);
+        let send = if has_place {
+            opcode::Send::new(Fixed(id.index), start, length)
+        } else {
+            opcode::Send::new(fd, start, length)
+        };
+        let entry = send
             .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
             .build()
             .flags(Flags::SKIP_SUCCESS)
@@ -221,11 +241,24 @@ impl Ring {
             if !self.ring.submission().is_empty() {
                 self.submit();
             }
-            sockets.remove(id);
+            self.remove(sockets, id);
             return;
         }
-        let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(Fd(socket.fd.as_raw_fd())).all()).build();
-        self.push_counted(&cancel);
+        let criteria = if socket.has_place {
+            CancelBuilder::fd(Fixed(id.index))
+        } else {
+            CancelBuilder::fd(Fd(socket.fd.as_raw_fd()))
+        };
+        self.push_counted(&opcode::AsyncCancel2::new(criteria.all()).build());
+    }
+
+    /// Lets go of a socket that no operation uses.
+    fn remove(&mut self, sockets: &mut Sockets, id: SocketId) {
+        let socket = sockets.remove(id);
+        if socket.is_some_and(|socket| socket.has_place) {
+            // Otherwise the place would keep the socket open.
+            let _ = self.ring.submitter().register_files_update(id.index, &[-1]);
+        }
     }
 
     /// Submits what is queued and waits; `None` waits without end.
@@ -358,7 +391,7 @@ impl Ring {
             let socket = sockets.get(id)?;
             socket.in_flight -= 1;
             if socket.state == State::Closing && socket.in_flight == 0 {
-                sockets.remove(id);
+                self.remove(sockets, id);
             }
         }
         found

@@ -65,6 +65,8 @@ pub(crate) struct Socket {
     pub(crate) wants: bool,
     /// The ring receives, or accepts.
     pub(crate) armed: bool,
+    /// Its descriptor is registered with the ring.
+    pub(crate) has_place: bool,
     /// What epoll watches.
     pub(crate) interest: Interest,
     /// Operations of the ring whose last completion is still to come.
@@ -153,6 +155,7 @@ impl Sockets {
             state: State::Open,
             wants: false,
             armed: false,
+            has_place: false,
             interest: Interest::default(),
             in_flight: 0,
             output: Output::default(),

@@ -55,6 +55,8 @@ pub(crate) struct Inquiries<W> {
     wheel: Wheel,
     seeds: Seeds,
     finished: VecDeque<Finished<W>>,
+    /// Lists of waiters that were used.
+    spare: Vec<Vec<W>>,
     statistics: NetworkStatistics,
 }
 
@@ -78,8 +80,10 @@ struct Inquiry<W> {
     /// `None` in a free slot.
     question: Option<Question>,
     generation: u32,
-    /// `None` while it waits.
-    lookup: Option<Lookup>,
+    /// Of the question, or of an earlier one in this slot.
+    lookup: Option<Box<Lookup>>,
+    /// The lookup is of this question; not while it waits.
+    is_started: bool,
     order: Order,
     waiters: Vec<W>,
     deadline: Timestamp,
@@ -150,6 +154,7 @@ impl<W> Inquiries<W> {
             wheel: Wheel::new(now),
             seeds,
             finished: VecDeque::new(),
+            spare: Vec::new(),
             statistics: NetworkStatistics::default(),
         }
     }
@@ -210,7 +215,7 @@ impl<W> Inquiries<W> {
         };
         let number = outstanding.inquiry;
         let Some((inquiry, position)) = self.inquiry(number, server) else { return };
-        let Some(lookup) = &mut inquiry.lookup else { return };
+        let Some(lookup) = inquiry.lookup.as_deref_mut().filter(|_| inquiry.is_started) else { return };
         let mismatches = lookup.mismatch_count();
         if is_cut {
             // What is missing is asked for as if the server had said so.
@@ -238,7 +243,7 @@ impl<W> Inquiries<W> {
         let numbers: Vec<u32> = port.outstanding.iter().map(|it| it.inquiry).collect();
         for number in numbers {
             let Some((inquiry, position)) = self.inquiry(number, server) else { continue };
-            if let Some(lookup) = &mut inquiry.lookup {
+            if let Some(lookup) = inquiry.lookup.as_deref_mut().filter(|_| inquiry.is_started) {
                 lookup.udp_failed(position);
             }
             self.drive(number, now, network);
@@ -282,7 +287,7 @@ impl<W> Inquiries<W> {
             let number = outstanding.inquiry;
             let Some((inquiry, position)) = self.inquiry(number, it.server) else { continue };
             inquiry.sent.retain(|sent| sent.way != Way::Link(link));
-            if let Some(lookup) = &mut inquiry.lookup {
+            if let Some(lookup) = inquiry.lookup.as_deref_mut().filter(|_| inquiry.is_started) {
                 lookup.tcp_failed(position);
             }
             self.drive(number, now, network);
@@ -293,7 +298,7 @@ impl<W> Inquiries<W> {
     pub(crate) fn expire(&mut self, now: Timestamp, network: &mut dyn Network) {
         while let Some(number) = self.wheel.next_expired(now) {
             let Some(inquiry) = self.table.get(number as usize) else { continue };
-            if inquiry.lookup.is_some() {
+            if inquiry.is_started {
                 self.drive(number, now, network);
             } else if now >= inquiry.deadline {
                 self.finish(number, Answer::failed(Failure::TimedOut), network);
@@ -328,10 +333,18 @@ impl<W> Inquiries<W> {
         self.finished.pop_front()
     }
 
+    /// Takes a list of waiters back, to be used again.
+    pub(crate) fn recycle(&mut self, mut waiters: Vec<W>) {
+        waiters.clear();
+        if self.spare.len() < self.options.in_flight_max {
+            self.spare.push(waiters);
+        }
+    }
+
     /// Datagrams on their way may be lost: asks again for all that is outstanding.
     pub(crate) fn send_again(&mut self, network: &mut dyn Network) {
         for inquiry in &mut self.table {
-            let Some(lookup) = &mut inquiry.lookup else { continue };
+            let Some(lookup) = inquiry.lookup.as_deref_mut().filter(|_| inquiry.is_started) else { continue };
             for sent in &inquiry.sent {
                 let Way::Port(port) = sent.way else { continue };
                 let Some(position) = position(&inquiry.order, sent.server) else { continue };
@@ -361,15 +374,23 @@ impl<W> Inquiries<W> {
         let order = servers::order(states.clone(), now, self.seeds.next());
         let seed = self.seeds.next();
         let Some(inquiry) = self.table.get_mut(number as usize) else { return };
-        let Some(question) = inquiry.question.clone() else { return };
+        let Some(question) = &inquiry.question else { return };
         let left = inquiry.deadline.milliseconds().saturating_sub(now.milliseconds());
-        let options = LookupOptions { total_time: Duration::from_millis(left), ..self.options.lookup.clone() };
+        let total_time = Duration::from_millis(left);
         let mut traits = [mailproof_proto::dns::lookup::ServerTraits::default(); servers::COUNT_MAX];
         let count = self.servers.len().min(traits.len());
         for (traits, &server) in traits.iter_mut().zip(&order).take(count) {
             *traits = self.servers[usize::from(server)].state.traits;
         }
-        inquiry.lookup = Some(Lookup::new(question, &traits[..count], options, seed, now));
+        let traits = &traits[..count];
+        match &mut inquiry.lookup {
+            Some(lookup) => lookup.restart(question, traits, total_time, seed, now),
+            None => {
+                let options = LookupOptions { total_time, ..self.options.lookup.clone() };
+                inquiry.lookup = Some(Box::new(Lookup::new(question.clone(), traits, options, seed, now)));
+            }
+        }
+        inquiry.is_started = true;
         inquiry.order = order;
         self.in_flight += 1;
         self.statistics.lookups += 1;
@@ -380,7 +401,7 @@ impl<W> Inquiries<W> {
     fn drive(&mut self, number: u32, now: Timestamp, network: &mut dyn Network) {
         loop {
             let Some(inquiry) = self.table.get_mut(number as usize) else { return };
-            let Some(lookup) = &mut inquiry.lookup else { return };
+            let Some(lookup) = inquiry.lookup.as_deref_mut().filter(|_| inquiry.is_started) else { return };
             let order = inquiry.order;
             match lookup.poll(now) {
                 Step::SendUdp { server: position, query } => {
@@ -460,8 +481,8 @@ impl<W> Inquiries<W> {
         let Some(question) = inquiry.question.take() else { return };
         inquiry.generation = inquiry.generation.wrapping_add(1);
         inquiry.asked = None;
-        let waiters = mem::take(&mut inquiry.waiters);
-        if let Some(lookup) = inquiry.lookup.take() {
+        let waiters = mem::replace(&mut inquiry.waiters, self.spare.pop().unwrap_or_default());
+        if let Some(lookup) = inquiry.lookup.as_deref().filter(|_| mem::take(&mut inquiry.is_started)) {
             self.in_flight -= 1;
             for (traits, &server) in lookup.traits().zip(&inquiry.order) {
                 self.servers[usize::from(server)].state.traits.knows_edns &= traits.knows_edns;
@@ -499,7 +520,7 @@ impl<W> Inquiries<W> {
         for outstanding in candidates {
             let number = outstanding.inquiry;
             let Some((inquiry, position)) = self.inquiry(number, server) else { continue };
-            let Some(lookup) = &mut inquiry.lookup else { continue };
+            let Some(lookup) = inquiry.lookup.as_deref_mut().filter(|_| inquiry.is_started) else { continue };
             let mismatches = lookup.mismatch_count();
             lookup.tcp_received(position, message);
             if lookup.mismatch_count() == mismatches {
@@ -543,6 +564,7 @@ impl<W> Inquiries<W> {
                 question: None,
                 generation: 0,
                 lookup: None,
+                is_started: false,
                 order: Order::default(),
                 waiters: Vec::new(),
                 deadline: Timestamp::default(),

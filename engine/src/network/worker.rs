@@ -530,13 +530,14 @@ impl Worker {
         }
         // First, so that whoever is told something finds it in the figures.
         self.publish();
-        while let Some(finished) = self.inquiries.next_finished() {
-            let now = self.now();
+        let now = self.now();
+        let time = self.engine.time_at(now);
+        while let Some(mut finished) = self.inquiries.next_finished() {
             let answer = match finished.is_news {
-                true => self.engine.keep(&finished.question, finished.answer),
+                true => self.engine.keep(&finished.question, finished.answer, time),
                 false => finished.answer,
             };
-            for waiter in finished.waiters {
+            for waiter in finished.waiters.drain(..) {
                 match waiter {
                     Waiter::Caller(gathering) => gathering.deliver(finished.question.clone(), answer.clone()),
                     Waiter::Local(local) => self.tell(local, &finished.question, answer.clone(), now),
@@ -546,6 +547,7 @@ impl Worker {
                     }
                 }
             }
+            self.inquiries.recycle(finished.waiters);
         }
     }
 
@@ -572,7 +574,7 @@ impl Worker {
 
     fn ask(&mut self, question: Question, waiter: Option<Waiter>, now: Timestamp) {
         // It may have come while this was on its way here; then it is answered like one that finishes now.
-        match self.engine.at_hand(&question) {
+        match self.engine.at_hand(&question, self.engine.time_at(now)) {
             Some(answer) => self.inquiries.answer_at_once(question, answer, waiter),
             None => self.inquiries.ask(question, waiter, now, &mut self.sockets),
         }

@@ -137,22 +137,47 @@ impl Lookup {
         seed: u64,
         now: Timestamp,
     ) -> Self {
-        let deadline = now + options.total_time;
-        let servers = servers.iter().take(DNS_SERVERS_MAX).map(|&traits| Server::new(traits)).collect();
-        Self {
+        let mut it = Self {
             question,
             links: None,
+            deadline: now + options.total_time,
             options,
-            servers,
+            servers: Vec::new(),
             turn: 0,
             tries: 0,
             random: Random::new(seed),
-            deadline,
             state: State::Choosing,
             failure: Failure::Unreachable,
             mismatch_count: 0,
             room: [0; QUERY_BYTES_MAX],
-        }
+        };
+        it.set_servers(servers);
+        it
+    }
+
+    /// Starts on another question in the same place, with the same options but for the time.
+    pub fn restart(
+        &mut self,
+        question: &Question,
+        servers: &[ServerTraits],
+        total_time: Duration,
+        seed: u64,
+        now: Timestamp,
+    ) {
+        self.question.clone_from(question);
+        self.links = None;
+        self.options.total_time = total_time;
+        self.deadline = now + total_time;
+        self.set_servers(servers);
+        (self.turn, self.tries, self.mismatch_count) = (0, 0, 0);
+        self.random = Random::new(seed);
+        self.state = State::Choosing;
+        self.failure = Failure::Unreachable;
+    }
+
+    fn set_servers(&mut self, servers: &[ServerTraits]) {
+        self.servers.clear();
+        self.servers.extend(servers.iter().take(DNS_SERVERS_MAX).map(|&traits| Server::new(traits)));
     }
 
     /// What to do next.
