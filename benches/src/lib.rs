@@ -8,6 +8,9 @@
 //! cargo bench -p mailproof-benches --bench verdict       time for each size and kind of body
 //! cargo bench -p mailproof-benches --bench canonical     the body forms alone, for every vector routine of the CPU
 //! cargo bench -p mailproof-benches --bench keys          one signature verified, one key prepared
+//! cargo bench -p mailproof-benches --bench dns           a question that is not in the cache
+//! cargo bench -p mailproof-benches --bench latency       an answer while the same thread verifies
+//! cargo bench -p mailproof-benches --bench cache         a million cached names
 //! cargo bench -p mailproof-benches --bench allocations   allocations and octets for one verdict
 //! ```
 
