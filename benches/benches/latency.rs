@@ -54,10 +54,8 @@ fn run(backend: Choice, time: Duration) -> io::Result<()> {
     io::Write::write_all(&mut &connection, b"go")?;
     let (started, mut verified) = (Instant::now(), 0_u64);
     while started.elapsed() < time {
-        let mut descriptors = [rustix::event::PollFd::from_borrowed_fd(
-            completions.descriptor(),
-            rustix::event::PollFlags::IN,
-        )];
+        let mut descriptors =
+            [rustix::event::PollFd::from_borrowed_fd(completions.descriptor(), rustix::event::PollFlags::IN)];
         rustix::event::poll(&mut descriptors, None)?;
         for completion in completions.drain() {
             assert_eq!(completion.verdict.dmarc.result.word(), "pass");

@@ -73,7 +73,18 @@ struct Server {
     state: ServerState,
     /// Its ports, by their numbers; opened when they are first drawn.
     ports: Vec<Option<u32>>,
+    /// The port that queries of this moment leave by.
+    run: Run,
     link: Option<u32>,
+}
+
+/// Queries that leave together leave by one port, drawn by lot: one call of the kernel sends them all, and one fetches
+/// their replies. A forger's guess at the port of any of them is as good as before.
+#[derive(Clone, Copy, Default)]
+struct Run {
+    slot: usize,
+    left: u8,
+    at: Timestamp,
 }
 
 struct Inquiry<W> {
@@ -135,12 +146,19 @@ struct Link {
     last_use: Timestamp,
 }
 
+/// Queries that leave by one port at one moment.
+const RUN_QUERIES_MAX: u8 = 16;
 /// Draws of a port whose list has the same ID already; twice in a row is one in four billion.
 const PORT_DRAWS: usize = 4;
 
 impl<W> Inquiries<W> {
     pub(crate) fn new(server_count: usize, options: NetworkOptions, seeds: Seeds, now: Timestamp) -> Self {
-        let server = || Server { state: ServerState::default(), ports: vec![None; options.ports.max(1)], link: None };
+        let server = || Server {
+            state: ServerState::default(),
+            ports: vec![None; options.ports.max(1)],
+            run: Run::default(),
+            link: None,
+        };
         Self {
             servers: (0..server_count).map(|_| server()).collect(),
             options,
@@ -607,9 +625,13 @@ fn take_port(
     now: Timestamp,
     network: &mut dyn Network,
 ) -> Option<u32> {
-    let slots = &mut servers.get_mut(usize::from(server))?.ports;
+    let Server { ports: slots, run, .. } = servers.get_mut(usize::from(server))?;
     for _ in 0..PORT_DRAWS {
-        let slot = seeds.next() as usize % slots.len();
+        if run.left == 0 || run.at != now {
+            *run = Run { slot: seeds.next() as usize % slots.len(), left: RUN_QUERIES_MAX, at: now };
+        }
+        run.left -= 1;
+        let slot = run.slot;
         let worn = slots[slot].filter(|&port| ports[port as usize].is_worn(options, now));
         if let Some(port) = worn {
             let it = &mut ports[port as usize];
@@ -639,6 +661,7 @@ fn take_port(
             it.query_count += 1;
             return Some(port);
         }
+        run.left = 0;
     }
     None
 }
