@@ -278,13 +278,17 @@ impl<W> Inquiries<W> {
         if let Some(server) = self.servers.get_mut(usize::from(it.server)).filter(|server| server.link == Some(link)) {
             server.link = None;
         }
-        for outstanding in it.outstanding {
-            let number = outstanding.inquiry;
+        // First all, then on: the next connection may have the same number, and an inquiry may be here twice.
+        let mut numbers: Vec<u32> = it.outstanding.iter().map(|outstanding| outstanding.inquiry).collect();
+        numbers.dedup();
+        for &number in &numbers {
             let Some((inquiry, position)) = self.inquiry(number, it.server) else { continue };
             inquiry.sent.retain(|sent| sent.way != Way::Link(link));
             if let Some(lookup) = &mut inquiry.lookup {
                 lookup.tcp_failed(position);
             }
+        }
+        for number in numbers {
             self.drive(number, now, network);
         }
     }
