@@ -348,6 +348,8 @@ impl Lookup {
         // A second reply to the same query changes nothing while TCP is on its way.
         if !server.needs_tcp {
             server.needs_tcp = true;
+            // The datagram has its reply; another one is a duplicate, or somebody else's.
+            server.udp = None;
             if server.has_tries(tries_max) {
                 self.state = State::Sending(index, Transport::Tcp);
             }
@@ -677,6 +679,8 @@ mod tests {
         assert_ne!(by_tcp[..2], query[..2], "an ID of its own");
         hand.lookup.udp_received(0, &truncated);
         assert!(matches!(hand.next(), Did::Wait(_)), "a duplicate starts nothing");
+        hand.lookup.udp_received(0, &good(&query));
+        assert!(matches!(hand.next(), Did::Wait(_)), "a query has one reply");
         hand.lookup.tcp_received(0, &good(&by_tcp));
         assert_eq!(hand.next(), it());
     }
