@@ -301,13 +301,17 @@ impl<W> Inquiries<W> {
         if let Some(server) = self.servers.get_mut(usize::from(it.server)).filter(|server| server.link == Some(link)) {
             server.link = None;
         }
-        for outstanding in it.outstanding {
-            let number = outstanding.inquiry;
+        // First all, then on: the next connection may have the same number, and an inquiry may be here twice.
+        let mut numbers: Vec<u32> = it.outstanding.iter().map(|outstanding| outstanding.inquiry).collect();
+        numbers.dedup();
+        for &number in &numbers {
             let Some((inquiry, position)) = self.inquiry(number, it.server) else { continue };
             inquiry.sent.retain(|sent| sent.way != Way::Link(link));
             if let Some(lookup) = inquiry.lookup.as_deref_mut().filter(|_| inquiry.is_started) {
                 lookup.tcp_failed(position);
             }
+        }
+        for number in numbers {
             self.drive(number, now, network);
         }
     }
@@ -412,11 +416,23 @@ impl<W> Inquiries<W> {
         inquiry.order = order;
         self.in_flight += 1;
         self.statistics.lookups += 1;
-        self.drive(number, now, network);
+        self.advance(number, now, network);
+    }
+
+    /// Goes on with a question; when it is done, with those that wait for its place.
+    fn drive(&mut self, number: u32, now: Timestamp, network: &mut dyn Network) {
+        self.advance(number, now, network);
+        // A loop and no recursion: all that wait may be over as soon as they start.
+        while self.in_flight < self.options.in_flight_max {
+            let Some((number, generation)) = self.waiting.pop_front() else { break };
+            if self.table.get(number as usize).is_some_and(|it| it.generation == generation) {
+                self.start(number, now, network);
+            }
+        }
     }
 
     /// Does what the lookup says until it waits or is done.
-    fn drive(&mut self, number: u32, now: Timestamp, network: &mut dyn Network) {
+    fn advance(&mut self, number: u32, now: Timestamp, network: &mut dyn Network) {
         loop {
             let Some(inquiry) = self.table.get_mut(number as usize) else { return };
             let Some(lookup) = inquiry.lookup.as_deref_mut().filter(|_| inquiry.is_started) else { return };
@@ -481,12 +497,6 @@ impl<W> Inquiries<W> {
                         self.note_silence(last, now);
                     }
                     self.finish(number, answer, network);
-                    while self.in_flight < self.options.in_flight_max {
-                        let Some((number, generation)) = self.waiting.pop_front() else { break };
-                        if self.table.get(number as usize).is_some_and(|it| it.generation == generation) {
-                            self.start(number, now, network);
-                        }
-                    }
                     return;
                 }
             }
@@ -720,3 +730,6 @@ fn split_message(octets: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// The TC bit, in the third octet of a message (RFC 1035 section 4.1.1).
 const TRUNCATED: u8 = 0x02;
+
+#[cfg(test)]
+mod tests;

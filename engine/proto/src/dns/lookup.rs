@@ -90,6 +90,8 @@ struct Server {
     traits: ServerTraits,
     /// It has failed for good, as far as this question goes.
     is_out: bool,
+    /// The last try ended at once: nobody listens there.
+    has_refused: bool,
     /// It has more to say than fits a datagram, or does not keep the case of letters.
     needs_tcp: bool,
     udp_tries: u8,
@@ -122,7 +124,11 @@ enum State {
         server: usize,
         transport: Transport,
         until: Timestamp,
+        /// When the next may be asked in case this one refuses.
+        refused_until: Timestamp,
     },
+    /// All who may still be asked have refused just now.
+    Pausing(Timestamp),
     Done(Answer),
 }
 
@@ -188,7 +194,7 @@ impl Lookup {
         }
         match self.state {
             State::Done(ref answer) => Step::Done(answer.clone()),
-            State::Waiting { until, .. } => Step::WaitUntil(until),
+            State::Waiting { until, .. } | State::Pausing(until) => Step::WaitUntil(until),
             State::Sending(server, transport) => self.send(server, transport, now),
             // `choose` left this state.
             State::Choosing => Step::WaitUntil(now),
@@ -239,6 +245,7 @@ impl Lookup {
                 self.note(Failure::TimedOut);
                 self.state = State::Choosing;
             }
+            State::Pausing(until) if now >= until => self.state = State::Choosing,
             _ => {}
         }
         if now >= self.deadline {
@@ -276,9 +283,13 @@ impl Lookup {
 
     fn send(&mut self, index: usize, transport: Transport, now: Timestamp) -> Step<'_> {
         let until = (now + self.time_of_try(index, transport)).min(self.deadline);
+        let LookupOptions { first_try_time, try_time, .. } = self.options;
+        let refused_until = now + (first_try_time * (1 << self.tries.min(16))).min(try_time);
+        let refused_until = refused_until.min(self.deadline);
         self.tries = self.tries.saturating_add(1);
-        self.state = State::Waiting { server: index, transport, until };
+        self.state = State::Waiting { server: index, transport, until, refused_until };
         let Some(server) = self.servers.get_mut(index) else { return Step::WaitUntil(until) };
+        server.has_refused = false;
         let sent = match transport {
             Transport::Udp => {
                 server.udp_tries += 1;
@@ -362,6 +373,8 @@ impl Lookup {
         // A second reply to the same query changes nothing while TCP is on its way.
         if !server.needs_tcp {
             server.needs_tcp = true;
+            // The datagram has its reply; another one is a duplicate, or somebody else's.
+            server.udp = None;
             if server.has_tries(tries_max) {
                 self.state = State::Sending(index, Transport::Tcp);
             }
@@ -389,12 +402,26 @@ impl Lookup {
         self.go_on_after(index);
     }
 
+    /// Whoever has not refused yet is asked at once. When all have, there is a pause, in which a server may start again.
     fn failed(&mut self, index: usize, transport: Transport) {
-        if matches!(self.state, State::Waiting { server, transport: waited, .. } if server == index && waited == transport)
-        {
-            self.note(Failure::Unreachable);
-            self.go_on_after(index);
+        let State::Waiting { server, transport: waited, refused_until, .. } = self.state else { return };
+        if (server, waited) != (index, transport) {
+            return;
         }
+        self.note(Failure::Unreachable);
+        if let Some(server) = self.servers.get_mut(index) {
+            // A first failure over TCP may be that of an idle connection that the server ended just then.
+            server.has_refused = transport == Transport::Udp || server.tcp_tries > 1;
+        }
+        let tries_max = self.options.tries_max;
+        let mut left = self.servers.iter().filter(|server| server.has_tries(tries_max)).peekable();
+        let pauses = left.peek().is_some() && left.all(|server| server.has_refused);
+        self.state = if pauses {
+            self.servers.iter_mut().for_each(|server| server.has_refused = false);
+            State::Pausing(refused_until)
+        } else {
+            State::Choosing
+        };
     }
 
     /// Goes on to the next server if this is the one waited for.
@@ -439,7 +466,16 @@ impl Default for ServerTraits {
 
 impl Server {
     fn new(traits: ServerTraits) -> Self {
-        Self { traits, is_out: false, needs_tcp: false, udp_tries: 0, tcp_tries: 0, udp: None, tcp: None }
+        Self {
+            traits,
+            is_out: false,
+            has_refused: false,
+            needs_tcp: false,
+            udp_tries: 0,
+            tcp_tries: 0,
+            udp: None,
+            tcp: None,
+        }
     }
 
     fn transport(&self) -> Transport {
@@ -600,12 +636,36 @@ mod tests {
     fn without_servers_there_is_no_answer() {
         let failed = Did::Done(Outcome::Failed(Failure::Unreachable));
         assert_eq!(Hand::new(0, LookupOptions::default()).next(), failed);
+        // A server that starts again refuses for a moment.
         let mut hand = Hand::new(1, LookupOptions::default());
-        for _ in 0..3 {
+        for (pause, until) in [(500, 500), (1_000, 1_500)] {
             hand.udp(0);
             hand.lookup.udp_failed(0);
+            assert_eq!(hand.next(), Did::Wait(until));
+            hand.pass(pause);
         }
+        let query = hand.udp(0);
+        hand.lookup.udp_failed(0);
         assert_eq!(hand.next(), failed);
+        hand.lookup.udp_received(0, &good(&query));
+        assert_eq!(hand.next(), failed);
+    }
+
+    #[test]
+    fn a_refusal_hands_over_at_once_and_pauses_when_all_refuse() {
+        let mut hand = Hand::new(2, LookupOptions::default());
+        hand.udp(0);
+        hand.lookup.udp_failed(0);
+        let query = hand.udp(1);
+        hand.lookup.udp_failed(1);
+        hand.lookup.udp_failed(1);
+        assert_eq!(hand.next(), Did::Wait(1_000));
+        hand.pass(1_000);
+        hand.udp(0);
+        hand.lookup.udp_failed(0);
+        assert_eq!(hand.udp(1), query);
+        hand.lookup.udp_received(1, &good(&query));
+        assert_eq!(hand.next(), it());
     }
 
     #[test]
@@ -644,6 +704,8 @@ mod tests {
         assert_ne!(by_tcp[..2], query[..2], "an ID of its own");
         hand.lookup.udp_received(0, &truncated);
         assert!(matches!(hand.next(), Did::Wait(_)), "a duplicate starts nothing");
+        hand.lookup.udp_received(0, &good(&query));
+        assert!(matches!(hand.next(), Did::Wait(_)), "a query has one reply");
         hand.lookup.tcp_received(0, &good(&by_tcp));
         assert_eq!(hand.next(), it());
     }
@@ -653,10 +715,15 @@ mod tests {
         let mut hand = Hand::new(1, LookupOptions::default());
         let query = hand.udp(0);
         hand.lookup.udp_received(0, &reply(&query, |it| it.set_bits(0x200)));
-        for _ in 0..3 {
-            hand.tcp(0);
-            hand.lookup.tcp_failed(0);
-        }
+        // A connection that was idle may have ended just then: the second query follows at once, the third does not.
+        hand.tcp(0);
+        hand.lookup.tcp_failed(0);
+        hand.tcp(0);
+        hand.lookup.tcp_failed(0);
+        assert_eq!(hand.next(), Did::Wait(2_000));
+        hand.pass(2_000);
+        hand.tcp(0);
+        hand.lookup.tcp_failed(0);
         assert_eq!(hand.next(), Did::Done(Outcome::Failed(Failure::Unreachable)));
         let mut hand = Hand::new(1, LookupOptions::default());
         let query = hand.udp(0);

@@ -6,6 +6,7 @@ pub mod message;
 pub mod records;
 pub mod sign;
 pub mod spf;
+pub mod stream;
 
 pub use self::message::MessageCase;
 pub use self::records::Records;
