@@ -6,10 +6,12 @@
 //! port it went out by, found by looking along that list (in flight divided by ports, 16 at the most by default); one
 //! place on the wheel. The answer is the only thing that stays allocated.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::mem;
 use std::time::Duration;
 
+use hashbrown::HashTable;
 use mailproof_proto::dns::lookup::{Lookup, LookupOptions, Step};
 use mailproof_proto::dns::{Answer, Failure, Outcome, Question};
 use mailproof_proto::time::Timestamp;
@@ -46,7 +48,9 @@ pub(crate) struct Inquiries<W> {
     servers: Vec<Server>,
     table: Vec<Inquiry<W>>,
     free: Vec<u32>,
-    by_question: HashMap<Question, u32>,
+    /// Numbers in the table, found by their questions.
+    by_question: HashTable<u32>,
+    hasher: RandomState,
     /// Those that wait until fewer are in flight.
     waiting: VecDeque<(u32, u32)>,
     in_flight: usize,
@@ -54,19 +58,15 @@ pub(crate) struct Inquiries<W> {
     links: Vec<Option<Link>>,
     wheel: Wheel,
     seeds: Seeds,
-    finished: VecDeque<Finished<W>>,
-    /// Lists of waiters that were used.
-    spare: Vec<Vec<W>>,
+    /// Those that have their answer and keep their place until somebody has taken it.
+    finished: VecDeque<Finished>,
     statistics: NetworkStatistics,
 }
 
-/// A question that has its answer, and who wanted it.
-pub(crate) struct Finished<W> {
-    pub(crate) question: Question,
-    pub(crate) answer: Answer,
-    pub(crate) waiters: Vec<W>,
-    /// It came from the servers just now.
-    pub(crate) is_news: bool,
+struct Finished {
+    number: u32,
+    answer: Answer,
+    is_news: bool,
 }
 
 struct Server {
@@ -88,8 +88,7 @@ struct Run {
 }
 
 struct Inquiry<W> {
-    /// `None` in a free slot.
-    question: Option<Question>,
+    question: Question,
     generation: u32,
     /// Of the question, or of an earlier one in this slot.
     lookup: Option<Box<Lookup>>,
@@ -164,7 +163,8 @@ impl<W> Inquiries<W> {
             options,
             table: Vec::new(),
             free: Vec::new(),
-            by_question: HashMap::new(),
+            by_question: HashTable::new(),
+            hasher: RandomState::new(),
             waiting: VecDeque::new(),
             in_flight: 0,
             ports: Vec::new(),
@@ -172,44 +172,43 @@ impl<W> Inquiries<W> {
             wheel: Wheel::new(now),
             seeds,
             finished: VecDeque::new(),
-            spare: Vec::new(),
             statistics: NetworkStatistics::default(),
         }
     }
 
     /// Asks; `waiter` comes back with the answer. Without a waiter it is asked ahead of need.
-    pub(crate) fn ask(&mut self, question: Question, waiter: Option<W>, now: Timestamp, network: &mut dyn Network) {
-        if let Some(&number) = self.by_question.get(&question) {
+    pub(crate) fn ask(&mut self, question: &Question, waiter: Option<W>, now: Timestamp, network: &mut dyn Network) {
+        let hash = self.hasher.hash_one(question);
+        let table = &self.table;
+        let is_it = |number: &u32| table.get(*number as usize).is_some_and(|it| it.question == *question);
+        if let Some(&number) = self.by_question.find(hash, is_it) {
             self.statistics.joined += 1;
-            if let Some(inquiry) = self.table.get_mut(number as usize) {
-                inquiry.waiters.extend(waiter);
-            }
+            self.table[number as usize].waiters.extend(waiter);
             return;
         }
         if self.in_flight >= self.options.in_flight_max && self.waiting.len() >= self.options.waiting_max {
             self.statistics.turned_away += 1;
-            let answer = Answer::failed(Failure::Unreachable);
-            self.answer_at_once(question, answer, waiter);
+            self.answer_at_once(question, Answer::failed(Failure::Unreachable), waiter);
             return;
         }
-        let number = self.take_slot();
+        let number = self.take_slot(question, waiter);
         let inquiry = &mut self.table[number as usize];
-        inquiry.waiters.extend(waiter);
         inquiry.deadline = now + self.options.lookup.total_time;
-        inquiry.question = Some(question.clone());
-        self.by_question.insert(question, number);
+        let (generation, deadline) = (inquiry.generation, inquiry.deadline);
+        let (table, hasher) = (&self.table, &self.hasher);
+        self.by_question.insert_unique(hash, number, |number| hasher.hash_one(&table[*number as usize].question));
         if self.in_flight < self.options.in_flight_max {
             self.start(number, now, network);
         } else {
-            self.waiting.push_back((number, inquiry.generation));
-            self.wheel.set(number, inquiry.deadline);
+            self.waiting.push_back((number, generation));
+            self.wheel.set(number, deadline);
         }
     }
 
     /// Answers without asking anybody.
-    pub(crate) fn answer_at_once(&mut self, question: Question, answer: Answer, waiter: Option<W>) {
-        let waiters = waiter.into_iter().collect();
-        self.finished.push_back(Finished { question, answer, waiters, is_news: false });
+    pub(crate) fn answer_at_once(&mut self, question: &Question, answer: Answer, waiter: Option<W>) {
+        let number = self.take_slot(question, waiter);
+        self.finished.push_back(Finished { number, answer, is_news: false });
     }
 
     /// A datagram came in by a port, from the server that the port is connected to. One that fills the room there is
@@ -350,17 +349,16 @@ impl<W> Inquiries<W> {
         !self.finished.is_empty()
     }
 
-    /// The next question that has its answer.
-    pub(crate) fn next_finished(&mut self) -> Option<Finished<W>> {
-        self.finished.pop_front()
-    }
-
-    /// Takes a list of waiters back, to be used again.
-    pub(crate) fn recycle(&mut self, mut waiters: Vec<W>) {
+    /// The next question that has its answer: the question is written over `question`, those who wait for it are put
+    /// into `waiters` in place of what is there. True says that the answer has just come from the servers.
+    pub(crate) fn next_finished(&mut self, question: &mut Question, waiters: &mut Vec<W>) -> Option<(Answer, bool)> {
+        let Finished { number, answer, is_news } = self.finished.pop_front()?;
+        let inquiry = &mut self.table[number as usize];
+        question.assign(&inquiry.question);
         waiters.clear();
-        if self.spare.len() < self.options.in_flight_max {
-            self.spare.push(waiters);
-        }
+        mem::swap(waiters, &mut inquiry.waiters);
+        self.free.push(number);
+        Some((answer, is_news))
     }
 
     /// Datagrams on their way may be lost: asks again for all that is outstanding.
@@ -396,7 +394,7 @@ impl<W> Inquiries<W> {
         let order = servers::order(states.clone(), now, self.seeds.next());
         let seed = self.seeds.next();
         let Some(inquiry) = self.table.get_mut(number as usize) else { return };
-        let Some(question) = &inquiry.question else { return };
+        let question = &inquiry.question;
         let left = inquiry.deadline.milliseconds().saturating_sub(now.milliseconds());
         let total_time = Duration::from_millis(left);
         let mut traits = [mailproof_proto::dns::lookup::ServerTraits::default(); servers::COUNT_MAX];
@@ -506,10 +504,12 @@ impl<W> Inquiries<W> {
     fn finish(&mut self, number: u32, answer: Answer, network: &mut dyn Network) {
         self.wheel.remove(number);
         let Some(inquiry) = self.table.get_mut(number as usize) else { return };
-        let Some(question) = inquiry.question.take() else { return };
+        let hash = self.hasher.hash_one(&inquiry.question);
+        if let Ok(entry) = self.by_question.find_entry(hash, |it| *it == number) {
+            entry.remove();
+        }
         inquiry.generation = inquiry.generation.wrapping_add(1);
         inquiry.asked = None;
-        let waiters = mem::replace(&mut inquiry.waiters, self.spare.pop().unwrap_or_default());
         if let Some(lookup) = inquiry.lookup.as_deref().filter(|_| mem::take(&mut inquiry.is_started)) {
             self.in_flight -= 1;
             for (traits, &server) in lookup.traits().zip(&inquiry.order) {
@@ -532,12 +532,10 @@ impl<W> Inquiries<W> {
                 }
             }
         }
-        self.by_question.remove(&question);
-        self.free.push(number);
         if matches!(answer.outcome(), Outcome::Failed(_)) {
             self.statistics.failures += 1;
         }
-        self.finished.push_back(Finished { question, answer, waiters, is_news: true });
+        self.finished.push_back(Finished { number, answer, is_news: true });
     }
 
     fn message_received(&mut self, link: u32, server: u8, message: &[u8], now: Timestamp, network: &mut dyn Network) {
@@ -586,10 +584,10 @@ impl<W> Inquiries<W> {
         self.links.get_mut(link as usize)?.as_mut()
     }
 
-    fn take_slot(&mut self) -> u32 {
-        self.free.pop().unwrap_or_else(|| {
+    fn take_slot(&mut self, question: &Question, waiter: Option<W>) -> u32 {
+        let number = self.free.pop().unwrap_or_else(|| {
             self.table.push(Inquiry {
-                question: None,
+                question: question.clone(),
                 generation: 0,
                 lookup: None,
                 is_started: false,
@@ -600,7 +598,11 @@ impl<W> Inquiries<W> {
                 asked: None,
             });
             (self.table.len() - 1) as u32
-        })
+        });
+        let inquiry = &mut self.table[number as usize];
+        inquiry.question.assign(question);
+        inquiry.waiters.extend(waiter);
+        number
     }
 }
 

@@ -162,7 +162,6 @@ mod tests {
                     let due = plain.remove(&fired).unwrap();
                     if due > now {
                         // Further off than the wheel is round: set again.
-                        prop_assert!(due - now > 1);
                         wheel.set(fired, Timestamp::from_milliseconds(due));
                         plain.insert(fired, due);
                     }

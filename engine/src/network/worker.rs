@@ -141,6 +141,9 @@ struct Worker {
     conversations: Conversations,
     services: Vec<Listening>,
     next_peer: usize,
+    /// Room for a question that has its answer, and those who wait for it.
+    question: Option<Box<Question>>,
+    waiters: Vec<Waiter>,
     /// Room for what a conversation asks.
     questions: Vec<(ConversationId, Question)>,
     /// A datagram or a piece of a DNS stream, copied out so that the driver can be used while it is read.
@@ -362,6 +365,11 @@ impl Worker {
             conversations: Conversations::new(clock.1),
             services: Vec::new(),
             next_peer: 0,
+            question: Some(Box::new(Question::new(
+                mailproof_proto::dns::Name::ROOT,
+                mailproof_proto::dns::RecordType::Txt,
+            ))),
+            waiters: Vec::new(),
             questions: Vec::new(),
             room: Vec::with_capacity(DATAGRAM_BYTES),
             clock,
@@ -479,13 +487,13 @@ impl Worker {
             match message {
                 Message::Ask { questions, gathering } => {
                     for question in questions {
-                        self.ask(question, Some(Waiter::Caller(Arc::clone(&gathering))), now);
+                        self.ask(&question, Some(Waiter::Caller(Arc::clone(&gathering))), now);
                     }
                 }
                 Message::AskFor { question, worker, waiter } => {
-                    self.ask(question, Some(Waiter::Worker(worker, waiter)), now);
+                    self.ask(&question, Some(Waiter::Worker(worker, waiter)), now);
                 }
-                Message::Prefetch(question) => self.inquiries.ask(question, None, now, &mut self.sockets),
+                Message::Prefetch(question) => self.inquiries.ask(&question, None, now, &mut self.sockets),
                 Message::Answered { question, answer, waiter } => self.tell(waiter, &question, answer, now),
                 Message::Verify(job) => self.jobs.start(job),
                 Message::Listen { listener, service } => self.listen(listener, service),
@@ -532,23 +540,24 @@ impl Worker {
         self.publish();
         let now = self.now();
         let time = self.engine.time_at(now);
-        while let Some(mut finished) = self.inquiries.next_finished() {
-            let answer = match finished.is_news {
-                true => self.engine.keep(&finished.question, finished.answer, time),
-                false => finished.answer,
-            };
-            for waiter in finished.waiters.drain(..) {
+        // Taken out while they are in use, because answering may ask.
+        let Some(mut question) = self.question.take() else { return };
+        let mut waiters = std::mem::take(&mut self.waiters);
+        while let Some((answer, is_news)) = self.inquiries.next_finished(&mut question, &mut waiters) {
+            let answer = if is_news { self.engine.keep(&question, answer, time) } else { answer };
+            for waiter in waiters.drain(..) {
                 match waiter {
-                    Waiter::Caller(gathering) => gathering.deliver(finished.question.clone(), answer.clone()),
-                    Waiter::Local(local) => self.tell(local, &finished.question, answer.clone(), now),
+                    Waiter::Caller(gathering) => gathering.deliver((*question).clone(), answer.clone()),
+                    Waiter::Local(local) => self.tell(local, &question, answer.clone(), now),
                     Waiter::Worker(worker, waiter) => {
-                        let (question, answer) = (finished.question.clone(), answer.clone());
+                        let (question, answer) = ((*question).clone(), answer.clone());
                         self.peers[worker].put(Message::Answered { question, answer, waiter });
                     }
                 }
             }
-            self.inquiries.recycle(finished.waiters);
         }
+        self.question = Some(question);
+        self.waiters = waiters;
     }
 
     fn tell(&mut self, waiter: Local, question: &Question, answer: Answer, now: Timestamp) {
@@ -566,15 +575,15 @@ impl Worker {
     fn ask_for(&mut self, waiter: Local, question: Question, now: Timestamp) {
         let worker = owner(&self.hasher, &question, self.peers.len());
         if worker == self.number {
-            self.ask(question, Some(Waiter::Local(waiter)), now);
+            self.ask(&question, Some(Waiter::Local(waiter)), now);
         } else {
             self.peers[worker].put(Message::AskFor { question, worker: self.number, waiter });
         }
     }
 
-    fn ask(&mut self, question: Question, waiter: Option<Waiter>, now: Timestamp) {
+    fn ask(&mut self, question: &Question, waiter: Option<Waiter>, now: Timestamp) {
         // It may have come while this was on its way here; then it is answered like one that finishes now.
-        match self.engine.at_hand(&question, self.engine.time_at(now)) {
+        match self.engine.at_hand(question, self.engine.time_at(now)) {
             Some(answer) => self.inquiries.answer_at_once(question, answer, waiter),
             None => self.inquiries.ask(question, waiter, now, &mut self.sockets),
         }

@@ -32,6 +32,8 @@ pub struct Lookup {
     state: State,
     failure: Failure,
     mismatch_count: u32,
+    /// The query that stands in `room`, and how long it is.
+    written: Option<(Sent, usize)>,
     room: [u8; QUERY_BYTES_MAX],
 }
 
@@ -101,7 +103,7 @@ struct Server {
 }
 
 /// What is needed to make a query again.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Sent {
     id: u16,
     options: QueryOptions,
@@ -155,6 +157,7 @@ impl Lookup {
             state: State::Choosing,
             failure: Failure::Unreachable,
             mismatch_count: 0,
+            written: None,
             room: [0; QUERY_BYTES_MAX],
         };
         it.set_servers(servers);
@@ -170,7 +173,8 @@ impl Lookup {
         seed: u64,
         now: Timestamp,
     ) {
-        self.question.clone_from(question);
+        self.question.assign(question);
+        self.written = None;
         self.links = None;
         self.options.total_time = total_time;
         self.deadline = now + total_time;
@@ -224,7 +228,7 @@ impl Lookup {
     /// The query that a server was sent by UDP last, to be sent again where it was lost on this side.
     pub fn udp_query(&mut self, server: usize) -> Option<&[u8]> {
         let sent = self.servers.get(server)?.udp?;
-        Some(wire::write_query(sent.id, &self.question, &sent.options, &mut self.room))
+        Some(query(&mut self.written, sent, &self.question, &mut self.room))
     }
 
     /// Replies that were ignored because they did not match a query: many are a sign of an attack (RFC 5452).
@@ -309,7 +313,7 @@ impl Lookup {
                 case_seed: self.options.mixes_case.then(|| self.random.next_u64()),
             },
         });
-        let query = wire::write_query(sent.id, &self.question, &sent.options, &mut self.room);
+        let query = query(&mut self.written, sent, &self.question, &mut self.room);
         match transport {
             Transport::Udp => Step::SendUdp { server: index, query },
             Transport::Tcp => Step::SendTcp { server: index, query },
@@ -328,7 +332,7 @@ impl Lookup {
             self.mismatch_count = self.mismatch_count.saturating_add(1);
             return;
         };
-        let query = wire::write_query(sent.id, &self.question, &sent.options, &mut self.room);
+        let query = query(&mut self.written, sent, &self.question, &mut self.room);
         let read = || wire::read_reply(message, &self.question, self.links.as_ref(), self.options.trusts_ad);
         let reply = match (wire::matches(query, message), transport) {
             (Match::Exact, _) | (Match::OtherCase, Transport::Tcp) => Some(read()),
@@ -355,6 +359,7 @@ impl Lookup {
     /// Asks for the target of an alias, all servers anew.
     fn ask_alias(&mut self, links: Links) {
         self.question.name = *links.target();
+        self.written = None;
         self.links = Some(links);
         self.tries = 0;
         for server in &mut self.servers {
@@ -442,6 +447,21 @@ impl Lookup {
             self.failure = failure;
         }
     }
+}
+
+/// The query of a try, written unless it stands there from the time before.
+fn query<'a>(
+    written: &mut Option<(Sent, usize)>,
+    sent: Sent,
+    question: &Question,
+    room: &'a mut [u8; QUERY_BYTES_MAX],
+) -> &'a [u8] {
+    let len = match *written {
+        Some((before, len)) if before == sent => len,
+        _ => wire::write_query(sent.id, question, &sent.options, room).len(),
+    };
+    *written = Some((sent, len));
+    room.get(..len).unwrap_or_default()
 }
 
 impl Default for LookupOptions {

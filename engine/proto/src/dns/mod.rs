@@ -91,6 +91,12 @@ impl Question {
     pub const fn new(name: Name, kind: RecordType) -> Self {
         Self { name, kind }
     }
+
+    /// Takes on another question, moving no more octets than it has.
+    pub fn assign(&mut self, other: &Self) {
+        self.name.assign(&other.name);
+        self.kind = other.kind;
+    }
 }
 
 impl fmt::Display for Question {

@@ -39,7 +39,18 @@ impl Name {
     const WIRE_BYTES_MAX: usize = 255;
     const LABEL_BYTES_MAX: usize = 63;
     /// The root, to which labels are then added.
-    pub(super) const ROOT: Self = Self { len: 1, wire: [0; Self::WIRE_BYTES_MAX] };
+    pub const ROOT: Self = Self { len: 1, wire: [0; Self::WIRE_BYTES_MAX] };
+
+    /// Takes on another name, moving no more octets than it has.
+    pub fn assign(&mut self, other: &Self) {
+        self.len = other.len;
+        let len = usize::from(other.len);
+        // In whole cache lines: the octets behind the name mean nothing, and lines are copied fastest.
+        let lines = (len + 1).next_multiple_of(64).min(Self::WIRE_BYTES_MAX);
+        if let (Some(room), Some(wire)) = (self.wire.get_mut(..lines), other.wire.get(..lines)) {
+            room.copy_from_slice(wire);
+        }
+    }
 
     /// Reads dotted text; one final dot is fine. Only a dot separates labels: every other octet, a backslash or NUL
     /// included, is part of its label.

@@ -360,7 +360,7 @@ impl Simulation {
         self.fake.sent.clear();
         let turned_away = self.inquiries.statistics().turned_away;
         let before = self.inquiries.open_count();
-        self.inquiries.ask(question(number), waiter, now, &mut self.fake);
+        self.inquiries.ask(&question(number), waiter, now, &mut self.fake);
         if was_open {
             assert!(self.fake.sent.is_empty(), "a question that is on its way is not asked again");
         }
@@ -404,20 +404,21 @@ impl Simulation {
 
     /// Takes the answers that are there and checks what must hold at any time.
     fn look(&mut self) {
-        while let Some(finished) = self.inquiries.next_finished() {
-            let number = number_of(&finished.question);
-            let outcome = finished.answer.outcome();
+        let (mut asked, mut waiters) = (question(0), Vec::new());
+        while let Some((answer, is_news)) = self.inquiries.next_finished(&mut asked, &mut waiters) {
+            let number = number_of(&asked);
+            let outcome = answer.outcome();
             match outcome {
-                Outcome::Records(it) => assert_eq!(*it, records(&right_text(&finished.question))),
+                Outcome::Records(it) => assert_eq!(*it, records(&right_text(&asked))),
                 Outcome::Failed(_) => {}
                 other => panic!("nobody said so: {other:?}"),
             }
-            if finished.is_news {
-                let asked = self.open.remove(&number).expect("an answer to a question that is open");
-                let deadline = asked + self.scene.options.lookup.total_time + TICK;
+            if is_news {
+                let start = self.open.remove(&number).expect("an answer to a question that is open");
+                let deadline = start + self.scene.options.lookup.total_time + TICK;
                 assert!(self.fake.now <= deadline, "late: {:?} after {deadline:?}", self.fake.now);
             }
-            for waiter in finished.waiters {
+            for waiter in waiters.drain(..) {
                 assert_eq!(self.waiters.remove(&waiter), Some(number), "one answer for each");
             }
             self.fake.course.write_u64(number);
@@ -469,7 +470,7 @@ impl Simulation {
         let inquiries = &self.inquiries;
         assert_eq!((inquiries.open_count(), inquiries.in_flight), (0, 0));
         assert_eq!(inquiries.free.len(), inquiries.table.len());
-        assert!(inquiries.table.iter().all(|it| it.sent.is_empty() && it.lookup.is_none() && it.waiters.is_empty()));
+        assert!(inquiries.table.iter().all(|it| it.sent.is_empty() && !it.is_started && it.waiters.is_empty()));
         assert!(inquiries.ports.iter().all(|port| port.outstanding.is_empty()));
         assert!(inquiries.links.iter().all(Option::is_none), "idle links are closed");
         let mut kept: Vec<u32> = inquiries.servers.iter().flat_map(|it| it.ports.iter().copied().flatten()).collect();
