@@ -129,6 +129,9 @@ struct Link {
     /// A message that has not come whole.
     input: Vec<u8>,
     last_use: Timestamp,
+    /// When the other side did something last.
+    last_heard: Timestamp,
+    has_answered: bool,
 }
 
 /// Draws of a port whose list has the same ID already; twice in a row is one in four billion.
@@ -249,7 +252,7 @@ impl<W> Inquiries<W> {
     pub(crate) fn link_connected(&mut self, link: u32, now: Timestamp, network: &mut dyn Network) {
         let Some(it) = self.link(link) else { return };
         it.is_connected = true;
-        it.last_use = now;
+        (it.last_use, it.last_heard) = (now, now);
         let queue = mem::take(&mut it.queue);
         network.send_tcp(link, &queue);
     }
@@ -257,7 +260,7 @@ impl<W> Inquiries<W> {
     /// Octets came over a connection.
     pub(crate) fn link_received(&mut self, link: u32, octets: &[u8], now: Timestamp, network: &mut dyn Network) {
         let Some(it) = self.link(link) else { return };
-        it.last_use = now;
+        (it.last_use, it.last_heard) = (now, now);
         let server = it.server;
         let mut input = mem::take(&mut it.input);
         input.extend_from_slice(octets);
@@ -284,8 +287,11 @@ impl<W> Inquiries<W> {
         for &number in &numbers {
             let Some((inquiry, position)) = self.inquiry(number, it.server) else { continue };
             inquiry.sent.retain(|sent| sent.way != Way::Link(link));
-            if let Some(lookup) = &mut inquiry.lookup {
-                lookup.tcp_failed(position);
+            match &mut inquiry.lookup {
+                // It answers some queries, or one, and then closes: the others were never tried (RFC 7766 section 6.2.4).
+                Some(lookup) if it.has_answered => lookup.tcp_interrupted(position),
+                Some(lookup) => lookup.tcp_failed(position),
+                None => {}
             }
         }
         for number in numbers {
@@ -514,6 +520,9 @@ impl<W> Inquiries<W> {
             lookup.tcp_received(position, message);
             if lookup.mismatch_count() == mismatches {
                 inquiry.asked = None;
+                if let Some(link) = self.link(link) {
+                    link.has_answered = true;
+                }
                 self.note_reply(server, outstanding.at, now);
                 self.drive(number, now, network);
                 return;
@@ -571,6 +580,13 @@ impl Sent {
 }
 
 impl Link {
+    /// The other side has said nothing for the time of a try although something is outstanding. Its host may have started
+    /// again and forgotten the connection, which would not end for a quarter of an hour.
+    fn is_deaf(&self, options: &NetworkOptions, now: Timestamp) -> bool {
+        let try_time = options.lookup.try_time;
+        self.last_heard + try_time <= now && self.outstanding.first().is_some_and(|it| it.at + try_time <= now)
+    }
+
     fn send(&mut self, link: u32, query: &[u8], network: &mut dyn Network) {
         // A query is 300 octets at the most.
         let length = (query.len() as u16).to_be_bytes();
@@ -648,9 +664,8 @@ fn take_link(
     network: &mut dyn Network,
 ) -> Option<u32> {
     let it = servers.get_mut(usize::from(server))?;
-    let has_room =
-        |link: &Option<Link>| link.as_ref().is_some_and(|link| link.outstanding.len() < options.link_outstanding_max);
-    if let Some(link) = it.link.filter(|&link| links.get(link as usize).is_some_and(has_room)) {
+    let is_fit = |link: &Link| link.outstanding.len() < options.link_outstanding_max && !link.is_deaf(options, now);
+    if let Some(link) = it.link.filter(|&link| links.get(link as usize).and_then(Option::as_ref).is_some_and(is_fit)) {
         return Some(link);
     }
     let link = network.open_link(usize::from(server))?;
@@ -664,6 +679,8 @@ fn take_link(
         queue: Vec::new(),
         input: Vec::new(),
         last_use: now,
+        last_heard: now,
+        has_answered: false,
     });
     it.link = Some(link);
     Some(link)
