@@ -614,29 +614,9 @@ fn take_port(
     let slots = &mut servers.get_mut(usize::from(server))?.ports;
     for _ in 0..PORT_DRAWS {
         let slot = seeds.next() as usize % slots.len();
-        let worn = slots[slot].filter(|&port| ports[port as usize].is_worn(options, now));
-        if let Some(port) = worn {
-            let it = &mut ports[port as usize];
-            it.is_retired = true;
-            if it.outstanding.is_empty() && mem::take(&mut it.is_open) {
-                network.close_port(port);
-            }
-            slots[slot] = None;
-        }
-        let port = match slots[slot] {
-            Some(port) => port,
-            None => {
-                let port = network.open_port(usize::from(server))?;
-                if ports.len() <= port as usize {
-                    ports.resize_with(port as usize + 1, Port::default);
-                }
-                let mut outstanding = mem::take(&mut ports[port as usize].outstanding);
-                outstanding.clear();
-                let opened = now;
-                ports[port as usize] = Port { server, is_open: true, opened, outstanding, ..Port::default() };
-                slots[slot] = Some(port);
-                port
-            }
+        let fresh = slots[slot].filter(|&port| !ports[port as usize].is_worn(options, now));
+        let Some(port) = fresh.or_else(|| replace_port(&mut slots[slot], ports, server, now, network)) else {
+            continue;
         };
         let it = &mut ports[port as usize];
         if it.outstanding.iter().all(|outstanding| outstanding.id != id_of(query)) {
@@ -644,7 +624,34 @@ fn take_port(
             return Some(port);
         }
     }
-    None
+    // There may be no descriptor left: whatever is open has to do.
+    let is_fit = |&port: &u32| ports[port as usize].outstanding.iter().all(|it| it.id != id_of(query));
+    slots.iter().copied().flatten().find(is_fit)
+}
+
+/// Opens a port in the place of one that is worn, or of none; keeps the one that is there when none can be had.
+fn replace_port(
+    slot: &mut Option<u32>,
+    ports: &mut Vec<Port>,
+    server: u8,
+    now: Timestamp,
+    network: &mut dyn Network,
+) -> Option<u32> {
+    let Some(port) = network.open_port(usize::from(server)) else { return *slot };
+    if let Some(worn) = slot.replace(port) {
+        let it = &mut ports[worn as usize];
+        it.is_retired = true;
+        if it.outstanding.is_empty() && mem::take(&mut it.is_open) {
+            network.close_port(worn);
+        }
+    }
+    if ports.len() <= port as usize {
+        ports.resize_with(port as usize + 1, Port::default);
+    }
+    let mut outstanding = mem::take(&mut ports[port as usize].outstanding);
+    outstanding.clear();
+    ports[port as usize] = Port { server, is_open: true, opened: now, outstanding, ..Port::default() };
+    Some(port)
 }
 
 impl Port {

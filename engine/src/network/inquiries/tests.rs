@@ -630,3 +630,17 @@ fn a_connection_that_has_gone_deaf_is_left_for_another() {
     let (_, statistics) = simulation.run();
     assert_eq!((statistics.lookups, statistics.failures), (1, 0));
 }
+
+#[test]
+fn without_descriptors_the_ports_that_are_open_are_used() {
+    let mut scene = by_links(0);
+    scene.faults.truncated = 0;
+    (scene.options.ports, scene.options.port_queries_max) = (8, 2);
+    let mut simulation = Simulation::new(scene);
+    simulation.ask();
+    simulation.look();
+    simulation.fake.faults.no_port = 100;
+    (0..50).for_each(|_| simulation.ask());
+    let (_, statistics) = simulation.run();
+    assert_eq!((statistics.lookups, statistics.failures), (51, 0));
+}
