@@ -71,7 +71,8 @@ struct Server {
     state: ServerState,
     /// Its ports, by their numbers; opened when they are first drawn.
     ports: Vec<Option<u32>>,
-    link: Option<u32>,
+    /// Its connections, those that are still being made included.
+    links: Vec<u32>,
 }
 
 struct Inquiry<W> {
@@ -139,7 +140,8 @@ const PORT_DRAWS: usize = 4;
 
 impl<W> Inquiries<W> {
     pub(crate) fn new(server_count: usize, options: NetworkOptions, seeds: Seeds, now: Timestamp) -> Self {
-        let server = || Server { state: ServerState::default(), ports: vec![None; options.ports.max(1)], link: None };
+        let server =
+            || Server { state: ServerState::default(), ports: vec![None; options.ports.max(1)], links: Vec::new() };
         Self {
             servers: (0..server_count).map(|_| server()).collect(),
             options,
@@ -278,8 +280,8 @@ impl<W> Inquiries<W> {
     /// A connection ended or could not be made. Its number is free.
     pub(crate) fn link_ended(&mut self, link: u32, now: Timestamp, network: &mut dyn Network) {
         let Some(it) = self.links.get_mut(link as usize).and_then(Option::take) else { return };
-        if let Some(server) = self.servers.get_mut(usize::from(it.server)).filter(|server| server.link == Some(link)) {
-            server.link = None;
+        if let Some(server) = self.servers.get_mut(usize::from(it.server)) {
+            server.links.retain(|&other| other != link);
         }
         // First all, then on: the next connection may have the same number, and an inquiry may be here twice.
         let mut numbers: Vec<u32> = it.outstanding.iter().map(|outstanding| outstanding.inquiry).collect();
@@ -672,7 +674,8 @@ fn take_link(
 ) -> Option<u32> {
     let it = servers.get_mut(usize::from(server))?;
     let is_fit = |link: &Link| link.outstanding.len() < options.link_outstanding_max && !link.is_deaf(options, now);
-    if let Some(link) = it.link.filter(|&link| links.get(link as usize).and_then(Option::as_ref).is_some_and(is_fit)) {
+    let found = it.links.iter().find(|&&link| links.get(link as usize).and_then(Option::as_ref).is_some_and(is_fit));
+    if let Some(&link) = found {
         return Some(link);
     }
     let link = network.open_link(usize::from(server))?;
@@ -689,7 +692,7 @@ fn take_link(
         last_heard: now,
         has_answered: false,
     });
-    it.link = Some(link);
+    it.links.push(link);
     Some(link)
 }
 

@@ -75,6 +75,7 @@ struct Fake {
     sockets: Vec<Option<Socket>>,
     free: Vec<u32>,
     arrivals: BTreeMap<(Timestamp, u64), Arrival>,
+    links_opened: u32,
     serial: u64,
     /// Questions whose queries went out since the last look.
     sent: Vec<u64>,
@@ -251,6 +252,7 @@ impl Network for Fake {
         if self.happens(self.faults.no_link) {
             return None;
         }
+        self.links_opened += 1;
         let link = self.open(true);
         let serial = self.socket(link).serial;
         let refused = self.happens(self.faults.link_refused);
@@ -329,6 +331,7 @@ impl Simulation {
             sockets: Vec::new(),
             free: Vec::new(),
             arrivals: BTreeMap::new(),
+            links_opened: 0,
             serial: 0,
             sent: Vec::new(),
             course: DefaultHasher::new(),
@@ -351,6 +354,11 @@ impl Simulation {
 
     /// Runs to the end; gives what tells one course from another.
     fn run(mut self) -> (u64, NetworkStatistics) {
+        self.work();
+        (self.fake.course.finish(), self.inquiries.statistics())
+    }
+
+    fn work(&mut self) {
         let moments: Vec<u64> =
             (0..self.scene.asks).map(|_| self.asks.next_u64() % self.scene.span_ms.max(1)).collect();
         let mut asks: Vec<Timestamp> = moments.iter().map(|ms| START + Duration::from_millis(*ms)).collect();
@@ -368,7 +376,6 @@ impl Simulation {
             }
         }
         self.check_end();
-        (self.fake.course.finish(), self.inquiries.statistics())
     }
 
     fn next_moment(&self) -> Option<Timestamp> {
@@ -643,4 +650,15 @@ fn without_descriptors_the_ports_that_are_open_are_used() {
     (0..50).for_each(|_| simulation.ask());
     let (_, statistics) = simulation.run();
     assert_eq!((statistics.lookups, statistics.failures), (51, 0));
+}
+
+#[test]
+fn connections_that_have_room_again_are_used_again() {
+    let mut scene = by_links(400);
+    scene.span_ms = 4_000;
+    scene.options.link_outstanding_max = 2;
+    scene.options.link_idle_time = Duration::from_secs(10);
+    let mut simulation = Simulation::new(scene);
+    simulation.work();
+    assert!(simulation.fake.links_opened <= 16, "{}", simulation.fake.links_opened);
 }
