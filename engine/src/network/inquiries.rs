@@ -347,7 +347,8 @@ impl<W> Inquiries<W> {
             for sent in &inquiry.sent {
                 let Way::Port(port) = sent.way else { continue };
                 let Some(position) = position(&inquiry.order, sent.server) else { continue };
-                if let Some(query) = lookup.udp_query(position) {
+                // An earlier query of another form, or for an alias, has had its reply.
+                if let Some(query) = lookup.udp_query(position).filter(|query| id_of(query) == sent.id) {
                     network.send_udp(port, query);
                 }
             }
