@@ -47,7 +47,7 @@ cargo_tests() {
 install_packages() {
     command -v apt-get >/dev/null && [ "$(id -u)" = 0 ] || return 0
     local missing=() package
-    for package in unbound knot-dnsutils python3-venv; do
+    for package in unbound knot knot-dnsutils python3-venv; do
         dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
     done
     [ ${#missing[@]} -eq 0 ] && return 0
@@ -74,6 +74,9 @@ check "differential: mail-auth, pyspf, dkimpy" cargo run --quiet --package mailp
 check "demo" make --no-print-directory demo
 if [ "$long" = --long ]; then
     check "differential, long" cargo run --quiet --release --package mailproof-testkit -- differential --count 200000 --python-count 20000
+    cargo_tests "every DNS fault, 20,000 messages a row" --release --package mailproof --test faults -- --ignored
+    cargo_tests "a million forged answers" --release --package mailproof --test forgery -- --ignored
+    check "soak of the DNS client, 30 minutes" cargo run --quiet --release --package mailproof-fault-dns --example soak -- 30
     check "hostile inputs, timed" cargo run --quiet --release --package mailproof-testkit -- hostile
 fi
 

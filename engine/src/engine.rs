@@ -105,10 +105,11 @@ impl Engine {
     /// Hosts a service on the engine's threads: accepts on this listening socket until the engine is dropped.
     ///
     /// # Errors
-    /// When the engine has no threads: its DNS is not the network.
+    /// When the engine has no threads: its DNS is not the network, or the process has forked.
     #[cfg(feature = "network")]
     pub fn listen(&self, listener: std::os::fd::OwnedFd, service: Arc<dyn Service>) -> std::io::Result<()> {
-        let Some(workers) = &self.workers else { return Err(std::io::ErrorKind::Unsupported.into()) };
+        let workers = self.workers.as_ref().filter(|workers| !workers.is_in_another_process());
+        let Some(workers) = workers else { return Err(std::io::ErrorKind::Unsupported.into()) };
         workers.listen(listener, service);
         Ok(())
     }
@@ -236,6 +237,12 @@ impl Engine {
         let count = self.shared.cache.purge(name);
         self.shared.generation.fetch_add(1, Ordering::Relaxed);
         count
+    }
+
+    /// The process has forked: the engine's threads are not here.
+    #[cfg(feature = "network")]
+    pub(crate) fn is_in_another_process(&self) -> bool {
+        self.workers.as_ref().is_some_and(|workers| workers.is_in_another_process())
     }
 
     #[cfg(feature = "network")]

@@ -122,7 +122,7 @@ impl Session {
         std::future::poll_fn(|context| {
             loop {
                 let Progress::NeedsAnswers { .. } = self.poll() else { return Poll::Ready(()) };
-                if !self.ask_open() && self.asking.open_count == 0 {
+                if self.engine.is_in_another_process() || !self.ask_open() && self.asking.open_count == 0 {
                     // Without a network there is nobody to wait for.
                     self.fail_open();
                     continue;
@@ -142,6 +142,10 @@ impl Session {
     fn fetch_answers(&mut self, deadline: Timestamp) {
         #[cfg(feature = "network")]
         if self.engine.has_network() {
+            if self.engine.is_in_another_process() {
+                // Those who were asked are threads of the parent.
+                return self.fail_open();
+            }
             self.ask_open();
             let left = deadline.milliseconds().saturating_sub(self.engine.now().milliseconds());
             let arrived = self.asking.gathering.wait(Instant::now() + Duration::from_millis(left));

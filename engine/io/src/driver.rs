@@ -388,6 +388,14 @@ impl Driver {
         self.list_sender(id);
     }
 
+    /// Whether a stream is still being sent to that closes afterwards: what its owner looks at before the driver is
+    /// dropped. Looks at every socket.
+    #[must_use]
+    pub fn is_closing_streams(&self) -> bool {
+        let output = |id| self.sockets.peek(id).map(|socket| &socket.output);
+        self.sockets.ids().into_iter().filter_map(output).any(|output| output.closes && output.waiting_bytes() > 0)
+    }
+
     /// Closes a socket. What is queued is dropped; no event of it follows.
     pub fn close(&mut self, id: SocketId) {
         self.stop_connecting(id);

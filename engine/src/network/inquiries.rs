@@ -75,7 +75,8 @@ struct Server {
     ports: Vec<Option<u32>>,
     /// The port that queries of this moment leave by.
     run: Run,
-    link: Option<u32>,
+    /// Its connections, those that are still being made included.
+    links: Vec<u32>,
 }
 
 /// Queries that leave together leave by one port, drawn by lot: one call of the kernel sends them all, and one fetches
@@ -143,6 +144,9 @@ struct Link {
     /// A message that has not come whole.
     input: Vec<u8>,
     last_use: Timestamp,
+    /// When the other side did something last.
+    last_heard: Timestamp,
+    has_answered: bool,
 }
 
 /// Queries that leave by one port at one moment.
@@ -156,7 +160,7 @@ impl<W> Inquiries<W> {
             state: ServerState::default(),
             ports: vec![None; options.ports.max(1)],
             run: Run::default(),
-            link: None,
+            links: Vec::new(),
         };
         Self {
             servers: (0..server_count).map(|_| server()).collect(),
@@ -271,7 +275,7 @@ impl<W> Inquiries<W> {
     pub(crate) fn link_connected(&mut self, link: u32, now: Timestamp, network: &mut dyn Network) {
         let Some(it) = self.link(link) else { return };
         it.is_connected = true;
-        it.last_use = now;
+        (it.last_use, it.last_heard) = (now, now);
         let queue = mem::take(&mut it.queue);
         network.send_tcp(link, &queue);
     }
@@ -279,7 +283,7 @@ impl<W> Inquiries<W> {
     /// Octets came over a connection.
     pub(crate) fn link_received(&mut self, link: u32, octets: &[u8], now: Timestamp, network: &mut dyn Network) {
         let Some(it) = self.link(link) else { return };
-        it.last_use = now;
+        (it.last_use, it.last_heard) = (now, now);
         let server = it.server;
         let mut input = mem::take(&mut it.input);
         input.extend_from_slice(octets);
@@ -297,8 +301,8 @@ impl<W> Inquiries<W> {
     /// A connection ended or could not be made. Its number is free.
     pub(crate) fn link_ended(&mut self, link: u32, now: Timestamp, network: &mut dyn Network) {
         let Some(it) = self.links.get_mut(link as usize).and_then(Option::take) else { return };
-        if let Some(server) = self.servers.get_mut(usize::from(it.server)).filter(|server| server.link == Some(link)) {
-            server.link = None;
+        if let Some(server) = self.servers.get_mut(usize::from(it.server)) {
+            server.links.retain(|&other| other != link);
         }
         // First all, then on: the next connection may have the same number, and an inquiry may be here twice.
         let mut numbers: Vec<u32> = it.outstanding.iter().map(|outstanding| outstanding.inquiry).collect();
@@ -306,8 +310,11 @@ impl<W> Inquiries<W> {
         for &number in &numbers {
             let Some((inquiry, position)) = self.inquiry(number, it.server) else { continue };
             inquiry.sent.retain(|sent| sent.way != Way::Link(link));
-            if let Some(lookup) = inquiry.lookup.as_deref_mut().filter(|_| inquiry.is_started) {
-                lookup.tcp_failed(position);
+            match inquiry.lookup.as_deref_mut().filter(|_| inquiry.is_started) {
+                // It answers some queries, or one, and then closes: the others were never tried (RFC 7766 section 6.2.4).
+                Some(lookup) if it.has_answered => lookup.tcp_interrupted(position),
+                Some(lookup) => lookup.tcp_failed(position),
+                None => {}
             }
         }
         for number in numbers {
@@ -368,7 +375,8 @@ impl<W> Inquiries<W> {
             for sent in &inquiry.sent {
                 let Way::Port(port) = sent.way else { continue };
                 let Some(position) = position(&inquiry.order, sent.server) else { continue };
-                if let Some(query) = lookup.udp_query(position) {
+                // An earlier query of another form, or for an alias, has had its reply.
+                if let Some(query) = lookup.udp_query(position).filter(|query| id_of(query) == sent.id) {
                     network.send_udp(port, query);
                 }
             }
@@ -551,6 +559,9 @@ impl<W> Inquiries<W> {
             lookup.tcp_received(position, message);
             if lookup.mismatch_count() == mismatches {
                 inquiry.asked = None;
+                if let Some(link) = self.link(link) {
+                    link.has_answered = true;
+                }
                 self.note_reply(server, outstanding.at, now);
                 self.drive(number, now, network);
                 return;
@@ -613,6 +624,13 @@ impl Sent {
 }
 
 impl Link {
+    /// The other side has said nothing for the time of a try although something is outstanding. Its host may have started
+    /// again and forgotten the connection, which would not end for a quarter of an hour.
+    fn is_deaf(&self, options: &NetworkOptions, now: Timestamp) -> bool {
+        let try_time = options.lookup.try_time;
+        self.last_heard + try_time <= now && self.outstanding.first().is_some_and(|it| it.at + try_time <= now)
+    }
+
     fn send(&mut self, link: u32, query: &[u8], network: &mut dyn Network) {
         // A query is 300 octets at the most.
         let length = (query.len() as u16).to_be_bytes();
@@ -644,29 +662,10 @@ fn take_port(
         }
         run.left -= 1;
         let slot = run.slot;
-        let worn = slots[slot].filter(|&port| ports[port as usize].is_worn(options, now));
-        if let Some(port) = worn {
-            let it = &mut ports[port as usize];
-            it.is_retired = true;
-            if it.outstanding.is_empty() && mem::take(&mut it.is_open) {
-                network.close_port(port);
-            }
-            slots[slot] = None;
-        }
-        let port = match slots[slot] {
-            Some(port) => port,
-            None => {
-                let port = network.open_port(usize::from(server))?;
-                if ports.len() <= port as usize {
-                    ports.resize_with(port as usize + 1, Port::default);
-                }
-                let mut outstanding = mem::take(&mut ports[port as usize].outstanding);
-                outstanding.clear();
-                let opened = now;
-                ports[port as usize] = Port { server, is_open: true, opened, outstanding, ..Port::default() };
-                slots[slot] = Some(port);
-                port
-            }
+        let fresh = slots[slot].filter(|&port| !ports[port as usize].is_worn(options, now));
+        let Some(port) = fresh.or_else(|| replace_port(&mut slots[slot], ports, server, now, network)) else {
+            run.left = 0;
+            continue;
         };
         let it = &mut ports[port as usize];
         if it.outstanding.iter().all(|outstanding| outstanding.id != id_of(query)) {
@@ -675,7 +674,34 @@ fn take_port(
         }
         run.left = 0;
     }
-    None
+    // There may be no descriptor left: whatever is open has to do.
+    let is_fit = |&port: &u32| ports[port as usize].outstanding.iter().all(|it| it.id != id_of(query));
+    slots.iter().copied().flatten().find(is_fit)
+}
+
+/// Opens a port in the place of one that is worn, or of none; keeps the one that is there when none can be had.
+fn replace_port(
+    slot: &mut Option<u32>,
+    ports: &mut Vec<Port>,
+    server: u8,
+    now: Timestamp,
+    network: &mut dyn Network,
+) -> Option<u32> {
+    let Some(port) = network.open_port(usize::from(server)) else { return *slot };
+    if let Some(worn) = slot.replace(port) {
+        let it = &mut ports[worn as usize];
+        it.is_retired = true;
+        if it.outstanding.is_empty() && mem::take(&mut it.is_open) {
+            network.close_port(worn);
+        }
+    }
+    if ports.len() <= port as usize {
+        ports.resize_with(port as usize + 1, Port::default);
+    }
+    let mut outstanding = mem::take(&mut ports[port as usize].outstanding);
+    outstanding.clear();
+    ports[port as usize] = Port { server, is_open: true, opened: now, outstanding, ..Port::default() };
+    Some(port)
 }
 
 impl Port {
@@ -695,9 +721,9 @@ fn take_link(
     network: &mut dyn Network,
 ) -> Option<u32> {
     let it = servers.get_mut(usize::from(server))?;
-    let has_room =
-        |link: &Option<Link>| link.as_ref().is_some_and(|link| link.outstanding.len() < options.link_outstanding_max);
-    if let Some(link) = it.link.filter(|&link| links.get(link as usize).is_some_and(has_room)) {
+    let is_fit = |link: &Link| link.outstanding.len() < options.link_outstanding_max && !link.is_deaf(options, now);
+    let found = it.links.iter().find(|&&link| links.get(link as usize).and_then(Option::as_ref).is_some_and(is_fit));
+    if let Some(&link) = found {
         return Some(link);
     }
     let link = network.open_link(usize::from(server))?;
@@ -711,8 +737,10 @@ fn take_link(
         queue: Vec::new(),
         input: Vec::new(),
         last_use: now,
+        last_heard: now,
+        has_answered: false,
     });
-    it.link = Some(link);
+    it.links.push(link);
     Some(link)
 }
 

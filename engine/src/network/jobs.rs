@@ -171,10 +171,18 @@ impl Jobs {
         }
     }
 
-    /// Takes out all that are not done.
-    pub(crate) fn drain(&mut self) -> Vec<Job> {
-        let under_way = self.slots.iter_mut().filter_map(|slot| slot.job.take());
-        under_way.chain(self.waiting.drain(..)).collect()
+    /// Ends all that are not done, with what is known of each.
+    pub(crate) fn give_up(&mut self) {
+        for slot in &mut self.slots {
+            let Some(job) = slot.job.take() else { continue };
+            slot.session.push(&job.message[slot.position..]);
+            // Sessions of these threads do not wait: what is open has failed.
+            slot.session.finish();
+            if let Some(verdict) = slot.session.take_verdict() {
+                job.queue.push(Completion { token: job.token, verdict });
+            }
+        }
+        self.waiting.drain(..).for_each(Job::refuse);
     }
 
     pub(crate) fn has_ready(&self) -> bool {

@@ -317,21 +317,36 @@ impl Drop for Workers {
 
 impl Inbox {
     fn put(&self, message: Message) {
+        if let Some(message) = self.offer(message) {
+            message.refuse();
+        }
+    }
+
+    /// Gives the message back when the thread is gone.
+    fn offer(&self, message: Message) -> Option<Message> {
         let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *messages {
             Some(messages) => messages.push(message),
-            None => {
-                drop(messages);
-                return message.refuse();
-            }
+            None => return Some(message),
         }
         drop(messages);
         self.waker.wake();
+        None
     }
 
     fn take(&self) -> Vec<Message> {
         let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
         messages.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Takes no more from now on, if there is nothing left to take.
+    fn close_if_empty(&self) -> bool {
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_empty = messages.as_ref().is_none_or(Vec::is_empty);
+        if is_empty {
+            *messages = None;
+        }
+        is_empty
     }
 
     /// Takes what is there and no more from now on.
@@ -389,8 +404,10 @@ impl Worker {
             self.work();
             self.expire();
             self.deliver();
-            if self.has_stopped() {
-                return;
+            match self.stopping {
+                Some(_) if self.is_idle() && self.inbox.close_if_empty() => return,
+                Some(until) if Instant::now() >= until => return self.give_up(),
+                _ => {}
             }
         }
     }
@@ -574,10 +591,16 @@ impl Worker {
     /// Asks on behalf of somebody on this thread, of the thread that the question belongs to.
     fn ask_for(&mut self, waiter: Local, question: Question, now: Timestamp) {
         let worker = owner(&self.hasher, &question, self.peers.len());
-        if worker == self.number {
+        let left = match worker == self.number {
+            true => Some(question),
+            false => match self.peers[worker].offer(Message::AskFor { question, worker: self.number, waiter }) {
+                Some(Message::AskFor { question, .. }) => Some(question),
+                _ => None,
+            },
+        };
+        // Its own, or that of a thread that has ended before this one.
+        if let Some(question) = left {
             self.ask(&question, Some(Waiter::Local(waiter)), now);
-        } else {
-            self.peers[worker].put(Message::AskFor { question, worker: self.number, waiter });
         }
     }
 
@@ -659,12 +682,12 @@ impl Worker {
         }
     }
 
-    fn has_stopped(&self) -> bool {
-        let is_idle = || self.jobs.is_empty() && self.conversations.count() == 0 && self.inquiries.open_count() == 0;
-        self.stopping.is_some_and(|until| is_idle() || Instant::now() >= until)
+    fn is_idle(&self) -> bool {
+        let is_done = self.jobs.is_empty() && self.conversations.count() == 0 && self.inquiries.open_count() == 0;
+        is_done && !self.sockets.driver.is_closing_streams()
     }
 
-    /// The sockets of this thread are of no use any more: everybody is answered with a failure.
+    /// The sockets of this thread are of no use any more, or its time is over: everybody is answered with a failure.
     fn give_up(&mut self) {
         for socket in self.conversations.sockets() {
             self.conversations.ended(socket.index());
@@ -673,11 +696,15 @@ impl Worker {
         self.inquiries.expire(self.now() + DRAIN_TIME, &mut self.sockets);
         self.deliver();
         for message in messages {
-            message.refuse();
+            match message {
+                Message::AskFor { question, worker, waiter } => {
+                    let answer = Answer::failed(Failure::Unreachable);
+                    self.peers[worker].put(Message::Answered { question, answer, waiter });
+                }
+                message => message.refuse(),
+            }
         }
-        for job in self.jobs.drain() {
-            job.refuse();
-        }
+        self.jobs.give_up();
     }
 
     fn publish(&self) {

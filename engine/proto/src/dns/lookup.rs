@@ -225,6 +225,15 @@ impl Lookup {
         self.failed(server, Transport::Tcp);
     }
 
+    /// A connection that has answered other queries ended before it answered this one, which does not count as a try: the
+    /// query follows over the next connection. The caller sees to it that every connection answers something.
+    pub fn tcp_interrupted(&mut self, server: usize) {
+        let State::Waiting { server: waited, transport: Transport::Tcp, .. } = self.state else { return };
+        let Some(it) = self.servers.get_mut(server).filter(|_| waited == server) else { return };
+        it.tcp_tries = it.tcp_tries.saturating_sub(1);
+        self.state = State::Sending(server, Transport::Tcp);
+    }
+
     /// The query that a server was sent by UDP last, to be sent again where it was lost on this side.
     pub fn udp_query(&mut self, server: usize) -> Option<&[u8]> {
         let sent = self.servers.get(server)?.udp?;
@@ -751,6 +760,21 @@ mod tests {
         let by_tcp = hand.tcp(0);
         hand.lookup.tcp_received(0, &reply(&by_tcp, |it| it.set_bits(0x200)));
         assert_eq!(hand.next(), Did::Done(Outcome::Failed(Failure::Malformed)));
+    }
+
+    #[test]
+    fn a_query_that_was_passed_over_has_not_been_tried() {
+        let mut hand = Hand::new(1, LookupOptions::default());
+        let query = hand.udp(0);
+        hand.lookup.udp_received(0, &reply(&query, |it| it.set_bits(0x200)));
+        let by_tcp = hand.tcp(0);
+        for _ in 0..10 {
+            hand.lookup.tcp_interrupted(0);
+            assert_eq!(hand.tcp(0), by_tcp);
+        }
+        hand.pass(6_000);
+        hand.lookup.tcp_interrupted(0);
+        assert_eq!(hand.next(), Did::Done(Outcome::Failed(Failure::TimedOut)));
     }
 
     #[test]

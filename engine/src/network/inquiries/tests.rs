@@ -15,6 +15,8 @@ const START: Timestamp = Timestamp::from_seconds(1_795_392_000);
 /// A moment fires up to a tick of the wheel late.
 const TICK: Duration = Duration::from_millis(4);
 const SERVERS_MAX: usize = 3;
+/// Steps at one moment.
+const IDLE_STEPS_MAX: u32 = 100_000;
 /// Larger tables are not looked through after every step.
 const CHECKED_MAX: usize = 200;
 
@@ -38,6 +40,10 @@ struct Faults {
     link_closed: u64,
     link_silent: u64,
     link_in_pieces: u64,
+    /// A connection is closed after one reply.
+    link_one_reply: u64,
+    /// A connection takes everything and says nothing for good.
+    link_deaf: u64,
 }
 
 /// The sizes of a simulation.
@@ -69,6 +75,7 @@ struct Fake {
     sockets: Vec<Option<Socket>>,
     free: Vec<u32>,
     arrivals: BTreeMap<(Timestamp, u64), Arrival>,
+    links_opened: u32,
     serial: u64,
     /// Questions whose queries went out since the last look.
     sent: Vec<u64>,
@@ -78,6 +85,8 @@ struct Fake {
 struct Socket {
     serial: u64,
     is_link: bool,
+    /// Replies that it gives before it is closed.
+    replies_left: u64,
 }
 
 impl Fake {
@@ -98,7 +107,12 @@ impl Fake {
 
     fn open(&mut self, is_link: bool) -> u32 {
         self.serial += 1;
-        let socket = Some(Socket { serial: self.serial, is_link });
+        let replies_left = match self.happens(self.faults.link_deaf) {
+            true => 0,
+            false if self.happens(self.faults.link_one_reply) => 1,
+            false => u64::MAX,
+        };
+        let socket = Some(Socket { serial: self.serial, is_link, replies_left });
         match self.free.pop() {
             Some(number) => {
                 self.sockets[number as usize] = socket;
@@ -238,6 +252,7 @@ impl Network for Fake {
         if self.happens(self.faults.no_link) {
             return None;
         }
+        self.links_opened += 1;
         let link = self.open(true);
         let serial = self.socket(link).serial;
         let refused = self.happens(self.faults.link_refused);
@@ -251,9 +266,14 @@ impl Network for Fake {
             let serial = self.note(link, query, true);
             if self.happens(self.faults.link_closed) {
                 self.arrive(Arrival::Ended { link, serial });
-            } else if !self.happens(self.faults.link_silent) {
+            } else if self.socket(link).replies_left > 0 && !self.happens(self.faults.link_silent) {
                 let message = self.good(query);
                 self.stream(link, serial, &message);
+                let left = &mut self.socket(link).replies_left;
+                *left -= 1;
+                if *left == 0 {
+                    self.arrive_in(40, Arrival::Ended { link, serial });
+                }
             }
             rest = after;
         }
@@ -298,6 +318,8 @@ struct Simulation {
     open: HashMap<u64, Timestamp>,
     waiters: HashMap<u64, u64>,
     waiter: u64,
+    asked: u64,
+    idle_steps: u32,
 }
 
 impl Simulation {
@@ -309,6 +331,7 @@ impl Simulation {
             sockets: Vec::new(),
             free: Vec::new(),
             arrivals: BTreeMap::new(),
+            links_opened: 0,
             serial: 0,
             sent: Vec::new(),
             course: DefaultHasher::new(),
@@ -316,39 +339,67 @@ impl Simulation {
         let seeds = Seeds::Fixed(Random::new(scene.seed));
         let inquiries = Inquiries::new(scene.servers, scene.options.clone(), seeds, START);
         let asks = Random::new(scene.seed.rotate_left(32));
-        Self { scene, fake, inquiries, asks, open: HashMap::new(), waiters: HashMap::new(), waiter: 0 }
+        Self {
+            scene,
+            fake,
+            inquiries,
+            asks,
+            open: HashMap::new(),
+            waiters: HashMap::new(),
+            waiter: 0,
+            asked: 0,
+            idle_steps: 0,
+        }
     }
 
     /// Runs to the end; gives what tells one course from another.
     fn run(mut self) -> (u64, NetworkStatistics) {
+        self.work();
+        (self.fake.course.finish(), self.inquiries.statistics())
+    }
+
+    fn work(&mut self) {
         let moments: Vec<u64> =
             (0..self.scene.asks).map(|_| self.asks.next_u64() % self.scene.span_ms.max(1)).collect();
         let mut asks: Vec<Timestamp> = moments.iter().map(|ms| START + Duration::from_millis(*ms)).collect();
         asks.sort_unstable();
         let mut asks = asks.into_iter().peekable();
-        let mut idle_rounds = 0;
         loop {
-            let moments = [asks.peek().copied(), self.fake.arrivals.keys().next().map(|key| key.0)];
-            let Some(next) = moments.into_iter().chain([self.inquiries.next_moment()]).flatten().min() else { break };
-            idle_rounds = if next > self.fake.now { 0 } else { idle_rounds + 1 };
-            assert!(idle_rounds < 100_000, "time stands still");
-            self.fake.now = self.fake.now.max(next);
-            if asks.next_if(|moment| *moment <= self.fake.now).is_some() {
+            let moments = [asks.peek().copied(), self.next_moment()];
+            let Some(next) = moments.into_iter().flatten().min() else { break };
+            if asks.next_if(|moment| *moment <= next).is_some() {
+                self.fake.now = self.fake.now.max(next);
                 self.ask();
-            } else if let Some(entry) = self.fake.arrivals.first_entry().filter(|entry| entry.key().0 <= self.fake.now)
-            {
-                let arrival = entry.remove();
-                self.deliver(arrival);
+                self.look();
             } else {
-                self.inquiries.expire(self.fake.now, &mut self.fake);
+                self.step();
             }
-            self.look();
         }
         self.check_end();
-        (self.fake.course.finish(), self.inquiries.statistics())
+    }
+
+    fn next_moment(&self) -> Option<Timestamp> {
+        let arrival = self.fake.arrivals.keys().next().map(|key| key.0);
+        arrival.into_iter().chain(self.inquiries.next_moment()).min()
+    }
+
+    /// What is on its way arrives, or time passes.
+    fn step(&mut self) {
+        let next = self.next_moment().expect("something is to happen");
+        self.idle_steps = if next > self.fake.now { 0 } else { self.idle_steps + 1 };
+        assert!(self.idle_steps < IDLE_STEPS_MAX, "time stands still");
+        self.fake.now = self.fake.now.max(next);
+        if let Some(entry) = self.fake.arrivals.first_entry().filter(|entry| entry.key().0 <= self.fake.now) {
+            let arrival = entry.remove();
+            self.deliver(arrival);
+        } else {
+            self.inquiries.expire(self.fake.now, &mut self.fake);
+        }
+        self.look();
     }
 
     fn ask(&mut self) {
+        self.asked += 1;
         let number = self.asks.next_u64() % self.scene.names;
         let now = self.fake.now;
         let was_open = self.open.contains_key(&number);
@@ -479,14 +530,14 @@ impl Simulation {
         let open: Vec<u32> = sockets.filter(|(_, it)| it.is_some()).map(|(number, _)| number as u32).collect();
         assert_eq!(kept, open, "what is open is in use");
         let NetworkStatistics { lookups, joined, turned_away, .. } = inquiries.statistics();
-        assert!(lookups + joined + turned_away <= self.scene.asks as u64);
+        assert!(lookups + joined + turned_away <= self.asked);
     }
 }
 
 fn any_faults() -> impl Strategy<Value = Faults> {
     let percent = || prop_oneof![4 => Just(0_u64), 3 => 0..60_u64, 1 => Just(100)];
     let first = [(); 9].map(|()| percent());
-    let second = [(); 8].map(|()| percent());
+    let second = [(); 10].map(|()| percent());
     (first, second).prop_map(|(a, b)| Faults {
         loss: a[0],
         late: a[1],
@@ -505,6 +556,8 @@ fn any_faults() -> impl Strategy<Value = Faults> {
         link_closed: b[5],
         link_silent: b[6],
         link_in_pieces: b[7],
+        link_one_reply: b[8],
+        link_deaf: b[9],
     })
 }
 
@@ -555,4 +608,58 @@ fn as_many_as_may_wait_fail_together() {
     assert_eq!((statistics.turned_away, statistics.failures), (0, 20_001));
     let (_, statistics) = Simulation::new(silent(20_002, 1, 20_000)).run();
     assert_eq!((statistics.turned_away, statistics.failures), (1, 20_001));
+}
+
+/// Questions that are all answered over connections.
+fn by_links(asks: usize) -> Scene {
+    let faults = Faults { truncated: 100, ..Faults::default() };
+    let span_ms = 1;
+    Scene { seed: 2, servers: 1, asks, names: u64::MAX, span_ms, options: options(1), faults }
+}
+
+#[test]
+fn a_server_that_closes_after_each_reply_is_asked_again_by_all_others() {
+    let mut scene = by_links(20);
+    scene.faults.link_one_reply = 100;
+    scene.options.lookup.total_time = Duration::from_secs(3);
+    let (_, statistics) = Simulation::new(scene).run();
+    assert_eq!((statistics.lookups, statistics.failures), (20, 0));
+}
+
+#[test]
+fn a_connection_that_has_gone_deaf_is_left_for_another() {
+    let mut simulation = Simulation::new(by_links(0));
+    simulation.fake.faults.link_deaf = 100;
+    simulation.ask();
+    while !simulation.fake.sockets.iter().flatten().any(|it| it.is_link) {
+        simulation.step();
+    }
+    simulation.fake.faults.link_deaf = 0;
+    let (_, statistics) = simulation.run();
+    assert_eq!((statistics.lookups, statistics.failures), (1, 0));
+}
+
+#[test]
+fn without_descriptors_the_ports_that_are_open_are_used() {
+    let mut scene = by_links(0);
+    scene.faults.truncated = 0;
+    (scene.options.ports, scene.options.port_queries_max) = (8, 2);
+    let mut simulation = Simulation::new(scene);
+    simulation.ask();
+    simulation.look();
+    simulation.fake.faults.no_port = 100;
+    (0..50).for_each(|_| simulation.ask());
+    let (_, statistics) = simulation.run();
+    assert_eq!((statistics.lookups, statistics.failures), (51, 0));
+}
+
+#[test]
+fn connections_that_have_room_again_are_used_again() {
+    let mut scene = by_links(400);
+    scene.span_ms = 4_000;
+    scene.options.link_outstanding_max = 2;
+    scene.options.link_idle_time = Duration::from_secs(10);
+    let mut simulation = Simulation::new(scene);
+    simulation.work();
+    assert!(simulation.fake.links_opened <= 16, "{}", simulation.fake.links_opened);
 }
