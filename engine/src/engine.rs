@@ -1,5 +1,6 @@
 //! The engine: options, DNS and cache shared by every session.
 
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 #[cfg(feature = "network")]
@@ -12,7 +13,7 @@ use mailproof_proto::time::Timestamp;
 use mailproof_proto::verdict::{Policy, Verdict};
 use mailproof_proto::verification::{Envelope, Options};
 
-use crate::cache::{Cache, CacheOptions, CacheStatistics, Hit};
+use crate::cache::{Cache, CacheOptions, CacheStatistics, Hit, LoadError, Loaded};
 #[cfg(feature = "network")]
 use crate::network::{CompletionQueue, Completions, Gathering, Job, NetworkOptions, NetworkStatistics, Workers};
 use crate::recent::Recent;
@@ -98,7 +99,7 @@ impl Engine {
     /// # Errors
     /// When the process has no descriptor left.
     #[cfg(feature = "network")]
-    pub fn completions(&self) -> std::io::Result<Completions> {
+    pub fn completions(&self) -> io::Result<Completions> {
         Completions::new(self.clone())
     }
 
@@ -107,8 +108,8 @@ impl Engine {
     /// # Errors
     /// When the engine has no threads: its DNS is not the network.
     #[cfg(feature = "network")]
-    pub fn listen(&self, listener: std::os::fd::OwnedFd, service: Arc<dyn Service>) -> std::io::Result<()> {
-        let Some(workers) = &self.workers else { return Err(std::io::ErrorKind::Unsupported.into()) };
+    pub fn listen(&self, listener: std::os::fd::OwnedFd, service: Arc<dyn Service>) -> io::Result<()> {
+        let Some(workers) = &self.workers else { return Err(io::ErrorKind::Unsupported.into()) };
         workers.listen(listener, service);
         Ok(())
     }
@@ -228,6 +229,26 @@ impl Engine {
         let count = self.shared.cache.purge(name);
         self.shared.generation.fetch_add(1, Ordering::Relaxed);
         count
+    }
+
+    /// Writes the cache as text, for [`Engine::load_cache`] after the next start; gives how many answers there were.
+    /// Whoever may change the text decides what the engine believes for up to a day.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn dump_cache(&self, writer: &mut dyn Write) -> io::Result<u64> {
+        self.shared.cache.dump(self.now(), writer)
+    }
+
+    /// Takes in what [`Engine::dump_cache`] wrote, without what has expired meanwhile. Lines that can not be read are
+    /// counted and passed over. AD bits are dropped where the resolvers of this engine are not trusted to validate.
+    ///
+    /// # Errors
+    /// [`LoadError`] when it is no dump of a cache, or can not be read.
+    pub fn load_cache(&self, reader: &mut dyn Read) -> Result<Loaded, LoadError> {
+        let loaded = self.shared.cache.load(reader, self.now(), self.shared.dns.trusts_ad());
+        self.shared.generation.fetch_add(1, Ordering::Relaxed);
+        loaded
     }
 
     #[cfg(feature = "network")]
@@ -389,6 +410,18 @@ impl EngineBuilder {
 }
 
 impl Dns {
+    /// Those who answer are trusted to validate.
+    fn trusts_ad(&self) -> bool {
+        match self {
+            #[cfg(feature = "network")]
+            Self::Network(options) => options.lookup.trusts_ad,
+            Self::Resolver(resolver) => resolver.trusts_ad(),
+            #[cfg(feature = "zone-files")]
+            Self::Zone(_) => true,
+            Self::Offline => true,
+        }
+    }
+
     /// Answers come over the network.
     fn takes_time(&self) -> bool {
         match self {

@@ -167,6 +167,10 @@ impl BlockingResolver {
         is_trouble.then(|| ResolverError::Unreachable { servers: self.servers().collect() })
     }
 
+    pub(crate) fn trusts_ad(&self) -> bool {
+        self.options.trusts_ad
+    }
+
     fn lookup(&self, question: &Question, deadline: Instant) -> Answer {
         let mut options = self.options.clone();
         options.total_time = options.total_time.min(deadline.saturating_duration_since(Instant::now()));
