@@ -15,7 +15,9 @@ use mailproof_proto::verification::{Envelope, Options};
 
 use crate::cache::{Cache, CacheOptions, CacheStatistics, Hit, LoadError, Loaded};
 #[cfg(feature = "network")]
-use crate::network::{CompletionQueue, Completions, Gathering, Job, NetworkOptions, NetworkStatistics, Workers};
+use crate::network::{
+    CompletionQueue, Completions, Gathering, Job, NetworkOptions, NetworkStatistics, TlsSetup, Workers,
+};
 use crate::recent::Recent;
 use crate::resolver::{BlockingResolver, ResolverError};
 #[cfg(feature = "network")]
@@ -186,7 +188,15 @@ impl Engine {
             Dns::Network(options) => {
                 let workers = self.workers.as_ref()?;
                 let is_trouble = workers.statistics().failures > 0 && !workers.has_answered();
-                is_trouble.then(|| ResolverError::Unreachable { servers: options.servers.clone() })
+                if !is_trouble {
+                    return None;
+                }
+                #[cfg(feature = "dns-over-tls")]
+                if let Some(trouble) = workers.tls_trouble() {
+                    return Some(ResolverError::Tls(trouble));
+                }
+                let servers = options.servers.iter().map(|server| server.address).collect();
+                Some(ResolverError::Unreachable { servers })
             }
             _ => None,
         }
@@ -401,7 +411,7 @@ impl EngineBuilder {
             if options.servers.is_empty() {
                 return Err(ResolverError::NoServers { path: None });
             }
-            let workers = Arc::new(Workers::start(&engine, options.clone())?);
+            let workers = Arc::new(Workers::start(&engine, options.clone(), TlsSetup::new(options)?)?);
             let _ = engine.shared.refreshers.set(Arc::downgrade(&workers));
             return Ok(Engine { workers: Some(workers), ..engine });
         }

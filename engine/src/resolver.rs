@@ -49,7 +49,7 @@ pub enum ResolverError {
         error: io::Error,
     },
     /// A server's address can not be read.
-    #[error("{text}: not the address of a DNS server (IP or IP:PORT, [IP]:PORT for IPv6)")]
+    #[error("{text}: not the address of a DNS server (IP or IP:PORT, [IP]:PORT for IPv6; #NAME after it for TLS)")]
     BadServer {
         /// The text.
         text: String,
@@ -60,6 +60,25 @@ pub enum ResolverError {
         /// The servers asked.
         servers: Vec<SocketAddr>,
     },
+    /// A server is to be asked by DNS over TLS, for which this program was not built.
+    #[cfg(feature = "network")]
+    #[error("{server}: this program is built without DNS over TLS (feature `dns-over-tls`)")]
+    NoTls {
+        /// The server.
+        server: crate::network::Upstream,
+    },
+    /// An authority for DNS over TLS can not be read.
+    #[cfg(feature = "dns-over-tls")]
+    #[error("the certificates of the authorities for DNS over TLS can not be read")]
+    BadRoots,
+    /// There is no authority whose certificates could be believed.
+    #[cfg(feature = "dns-over-tls")]
+    #[error("no authority is trusted for DNS over TLS: the system has no certificates (package ca-certificates?)")]
+    NoRoots,
+    /// Not one of the servers has ever answered, and TLS is why.
+    #[cfg(feature = "dns-over-tls")]
+    #[error("no answer over TLS from the DNS server {0}")]
+    Tls(crate::network::TlsTrouble),
     /// The threads that ask can not be started.
     #[cfg(feature = "network")]
     #[error(transparent)]
@@ -259,7 +278,7 @@ impl Server {
     }
 
     fn traits(&self) -> ServerTraits {
-        ServerTraits { knows_edns: self.knows_edns.load(Ordering::Relaxed) }
+        ServerTraits { knows_edns: self.knows_edns.load(Ordering::Relaxed), ..ServerTraits::default() }
     }
 }
 
@@ -271,7 +290,7 @@ pub(crate) fn system_servers() -> Result<(Vec<SocketAddr>, bool), ResolverError>
 }
 
 /// Servers from texts: `IP`, `IP:PORT` or `[IP]:PORT`.
-pub(crate) fn read_servers(servers: &[impl AsRef<str>]) -> Result<Vec<SocketAddr>, ResolverError> {
+fn read_servers(servers: &[impl AsRef<str>]) -> Result<Vec<SocketAddr>, ResolverError> {
     if servers.is_empty() {
         return Err(ResolverError::NoServers { path: None });
     }
@@ -293,4 +312,5 @@ fn list(servers: &[SocketAddr]) -> String {
     servers.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
 }
 
-const DNS_PORT: u16 = 53;
+/// RFC 1035 section 4.2.
+pub(crate) const DNS_PORT: u16 = 53;

@@ -325,7 +325,7 @@ impl<R: Read> Lines<io::Take<R>> {
 
 fn read_header(line: &[u8]) -> Result<(), LoadError> {
     let version = line.strip_prefix(HEADER.as_bytes()).and_then(|rest| rest.strip_prefix(b" "));
-    match version.and_then(|version| number::<u32>(version)) {
+    match version.and_then(number::<u32>) {
         Some(VERSION) => Ok(()),
         Some(_) => Err(LoadError::OtherVersion),
         None => Err(LoadError::NoDump),

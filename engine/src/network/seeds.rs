@@ -8,6 +8,7 @@ pub(crate) enum Seeds {
     /// From the system's generator, some hundred at a time.
     System { room: Box<[u8; ROOM_BYTES]>, used: usize },
     /// From a seed: the same stream every time, for simulations.
+    #[allow(dead_code, reason = "simulations are not part of every build")]
     Fixed(Random),
 }
 

@@ -21,7 +21,8 @@ use super::hosting::{ConversationId, Conversations};
 use super::inquiries::Inquiries;
 use super::jobs::{Job, JobId, Jobs, Slice};
 use super::seeds::Seeds;
-use super::sockets::{Role, Sockets};
+use super::sockets::{LinkStep, Role, Sockets};
+use super::tls::{TlsSetup, TlsTrouble};
 use super::{NetworkOptions, NetworkStatistics};
 use crate::engine::Engine;
 use crate::service::{Peer, Service};
@@ -60,6 +61,7 @@ struct Published {
     has_answered: std::sync::atomic::AtomicBool,
     prefetches: AtomicU64,
     backend: Mutex<Option<Backend>>,
+    tls_trouble: Mutex<Option<TlsTrouble>>,
 }
 
 enum Message {
@@ -166,7 +168,7 @@ const DATAGRAM_BYTES: usize = 2048;
 
 impl Workers {
     /// Starts the threads. `engine` is what they verify with; it must not hold the workers themselves.
-    pub(crate) fn start(engine: &Engine, options: NetworkOptions) -> Result<Self, DriverError> {
+    pub(crate) fn start(engine: &Engine, options: NetworkOptions, tls: Option<TlsSetup>) -> Result<Self, DriverError> {
         let count = match options.threads {
             0 => thread::available_parallelism().map_or(1, usize::from),
             count => count,
@@ -177,7 +179,7 @@ impl Workers {
         for number in 0..count {
             let (send_inbox, receive_inbox) = mpsc::channel();
             let (start, started) = mpsc::channel::<Vec<Arc<Inbox>>>();
-            let (engine, options, hasher) = (engine.clone(), options.clone(), hasher.clone());
+            let (engine, options, hasher, tls) = (engine.clone(), options.clone(), hasher.clone(), tls.clone());
             let body = move || {
                 let driver = match Driver::new(options.backend, mailproof_io::Options::default()) {
                     Ok(driver) => driver,
@@ -196,7 +198,7 @@ impl Workers {
                 }
                 // Without its peers the start has failed elsewhere.
                 if let Ok(peers) = started.recv() {
-                    Worker::new(number, engine, peers, inbox, hasher, driver, options).run();
+                    Worker::new(number, engine, peers, inbox, hasher, driver, options, tls).run();
                 }
             };
             let spawned = thread::Builder::new().name(format!("mailproof-{number}")).spawn(body);
@@ -289,6 +291,14 @@ impl Workers {
         self.threads.iter().map(of).collect()
     }
 
+    /// What went wrong with TLS last, on some thread.
+    #[cfg(feature = "dns-over-tls")]
+    pub(crate) fn tls_trouble(&self) -> Option<TlsTrouble> {
+        self.threads.iter().find_map(|thread| {
+            thread.inbox.statistics.tls_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        })
+    }
+
     pub(crate) fn has_answered(&self) -> bool {
         self.threads.iter().any(|thread| thread.inbox.statistics.has_answered.load(Ordering::Relaxed))
     }
@@ -338,6 +348,7 @@ impl Inbox {
 }
 
 impl Worker {
+    #[expect(clippy::too_many_arguments, reason = "what a thread is given, in one place")]
     fn new(
         number: usize,
         engine: Engine,
@@ -346,9 +357,10 @@ impl Worker {
         hasher: std::hash::RandomState,
         driver: Driver,
         options: NetworkOptions,
+        tls: Option<TlsSetup>,
     ) -> Self {
         let clock = (Instant::now(), engine.now());
-        let sockets = Sockets::new(driver, options.servers.clone(), options.connect_time);
+        let sockets = Sockets::new(driver, options.servers.clone(), options.connect_time, tls);
         let inquiries = Inquiries::new(options.servers.len(), options, Seeds::system(), clock.1);
         Self {
             number,
@@ -393,7 +405,7 @@ impl Worker {
         }
         let moments = [self.inquiries.next_moment(), self.jobs.next_moment(), self.conversations.next_moment()];
         let next = moments.into_iter().flatten().min().map(|moment| self.instant(moment));
-        next.into_iter().chain(self.stopping).min()
+        next.into_iter().chain(self.stopping).chain(self.sockets.next_deadline()).min()
     }
 
     /// Hears what the sockets have to say.
@@ -439,16 +451,19 @@ impl Worker {
                 self.inquiries.udp_received(socket.index() as u32, &self.room, is_cut, now, &mut self.sockets);
             }
             Heard::Stream(Role::Link(socket)) => {
-                self.inquiries.link_received(socket.index() as u32, &self.room, now, &mut self.sockets);
+                let step = self.sockets.link_received(socket, &mut self.room);
+                self.go_on(socket, step, now);
             }
             Heard::DatagramFailed(socket) => {
                 self.inquiries.udp_failed(socket.index() as u32, now, &mut self.sockets);
             }
             Heard::Connected(Role::Link(socket)) => {
-                self.inquiries.link_connected(socket.index() as u32, now, &mut self.sockets);
+                self.room.clear();
+                let step = self.sockets.link_connected(socket);
+                self.go_on(socket, step, now);
             }
             Heard::Ended(socket, Role::Link(_)) => {
-                self.sockets.close(socket);
+                self.sockets.link_ended(socket);
                 self.inquiries.link_ended(socket.index() as u32, now, &mut self.sockets);
             }
             Heard::Ended(socket, Role::Conversation(_)) => {
@@ -470,6 +485,23 @@ impl Worker {
                 *self.inbox.statistics.backend.lock().unwrap_or_else(PoisonError::into_inner) = Some(backend);
             }
             _ => {}
+        }
+    }
+
+    /// Tells the inquiries what has come of a connection; what was received is in the room.
+    fn go_on(&mut self, socket: SocketId, step: LinkStep, now: Timestamp) {
+        let link = socket.index() as u32;
+        match step {
+            LinkStep::Underway => return,
+            LinkStep::Failed => {
+                self.sockets.close(socket);
+                return self.inquiries.link_ended(link, now, &mut self.sockets);
+            }
+            LinkStep::Connected => self.inquiries.link_connected(link, now, &mut self.sockets),
+            LinkStep::Open => {}
+        }
+        if !self.room.is_empty() {
+            self.inquiries.link_received(link, &self.room, now, &mut self.sockets);
         }
     }
 
@@ -516,6 +548,9 @@ impl Worker {
 
     fn expire(&mut self) {
         let now = self.now();
+        while let Some(socket) = self.sockets.next_late_link() {
+            self.go_on(socket, LinkStep::Failed, now);
+        }
         self.inquiries.expire(now, &mut self.sockets);
         self.jobs.expire(now);
         while let Some(slot) = self.conversations.wake_next(now) {
@@ -669,8 +704,11 @@ impl Worker {
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let published = &self.inbox.statistics;
+        if let Some(trouble) = self.sockets.take_trouble() {
+            *published.tls_trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
+        }
         if let Ok(mut figures) = published.figures.try_lock() {
             *figures = self.inquiries.statistics();
         }
