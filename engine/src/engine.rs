@@ -96,6 +96,15 @@ impl Engine {
         session.finish_async().await.clone()
     }
 
+    /// Verifies a whole message as [`Engine::verify_async`] does, and does the work on the engine's threads: for executors
+    /// whose thread has other things to do. Without threads it is done here, at once.
+    #[cfg(feature = "network")]
+    pub async fn verify_on_threads(&self, message: Vec<u8>, envelope: Envelope) -> Verdict {
+        let queue = Arc::new(CompletionQueue::default());
+        self.submit_job(message, envelope, 0, &queue);
+        queue.next().await.verdict
+    }
+
     /// A queue for messages that the engine's threads verify, with a descriptor to wait by.
     ///
     /// # Errors
@@ -285,9 +294,24 @@ impl Engine {
         }
     }
 
+    /// Runs a piece of work on one of the engine's threads; here where there are none.
+    #[cfg(feature = "tokio-uring")]
+    pub(crate) fn run_on_threads(&self, work: Box<dyn FnOnce() + Send>) {
+        match &self.workers {
+            Some(workers) if !workers.is_in_another_process() => workers.run(work),
+            _ => work(),
+        }
+    }
+
+    /// Answers come by blocking the thread that wants them.
+    #[cfg(feature = "tokio-uring")]
+    pub(crate) fn waits_for_answers(&self) -> bool {
+        matches!(self.shared.dns, Dns::Resolver(_))
+    }
+
     /// The same engine for use on its own threads: it does not keep them alive and never waits.
     #[cfg(feature = "network")]
-    fn without_workers(&self) -> Self {
+    pub(crate) fn without_workers(&self) -> Self {
         Self { shared: Arc::clone(&self.shared), workers: None }
     }
 

@@ -25,7 +25,6 @@ pub(crate) struct Sockets {
 
 /// What an event on a connection to a server comes to for the inquiries.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[cfg_attr(not(feature = "dns-over-tls"), expect(dead_code, reason = "TLS knows more steps"))]
 pub(crate) enum LinkStep {
     /// It can not be used yet.
     Underway,

@@ -85,6 +85,9 @@ enum Message {
     /// The answer is about to expire and still in use.
     Prefetch(Question),
     Verify(Job),
+    /// Work of somebody whose thread has other things to do.
+    #[cfg(feature = "tokio-uring")]
+    Run(Box<dyn FnOnce() + Send>),
     Listen {
         listener: OwnedFd,
         service: Arc<dyn Service>,
@@ -106,6 +109,8 @@ impl Message {
                 }
             }
             Self::Verify(job) => job.refuse(),
+            #[cfg(feature = "tokio-uring")]
+            Self::Run(work) => work(),
             _ => {}
         }
     }
@@ -257,6 +262,13 @@ impl Workers {
     pub(crate) fn verify(&self, job: Job) {
         let number = self.next_job.fetch_add(1, Ordering::Relaxed) % self.threads.len();
         self.threads[number].inbox.put(Message::Verify(job));
+    }
+
+    /// Does a piece of work on one of the threads.
+    #[cfg(feature = "tokio-uring")]
+    pub(crate) fn run(&self, work: Box<dyn FnOnce() + Send>) {
+        let number = self.next_job.fetch_add(1, Ordering::Relaxed) % self.threads.len();
+        self.threads[number].inbox.put(Message::Run(work));
     }
 
     /// Hosts a service on all threads.
@@ -520,6 +532,13 @@ impl Worker {
                 Message::Prefetch(question) => self.inquiries.ask(question, None, now, &mut self.sockets),
                 Message::Answered { question, answer, waiter } => self.tell(waiter, &question, answer, now),
                 Message::Verify(job) => self.jobs.start(job),
+                #[cfg(feature = "tokio-uring")]
+                Message::Run(work) => {
+                    work();
+                    if self.sockets.driver.glance().is_ok() {
+                        self.look();
+                    }
+                }
                 Message::Listen { listener, service } => self.listen(listener, service),
                 Message::Converse { stream, service } => self.converse(stream, service),
                 Message::Stop => self.stop(now),
