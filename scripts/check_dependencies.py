@@ -17,7 +17,7 @@ MAY_USE = {
     "mailproof": {"mailproof-io", "mailproof-proto"},
     "mailproof-testkit": {"mailproof", "mailproof-proto", "mailproof-kernels"},
     "mailproof-cli": {"mailproof", "mailproof-proto"},
-    "mailproof-benches": {"mailproof", "mailproof-proto", "mailproof-kernels", "mailproof-testkit"},
+    "mailproof-benches": {"mailproof", "mailproof-io", "mailproof-proto", "mailproof-kernels", "mailproof-testkit"},
     "mailproof-fault-dns": {"mailproof", "mailproof-proto", "mailproof-testkit"},
 }
 TEST_ONLY = {"mailproof-testkit", "mailproof-fault-dns"}

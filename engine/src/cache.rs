@@ -9,7 +9,7 @@
 //!
 //! Cost of a hit: the key is put together on the stack, hashed once, and a pointer is cloned; about 0.1 µs.
 
-mod dump;
+pub mod dump;
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -18,8 +18,6 @@ use std::time::Duration;
 
 use mailproof_proto::dns::{Answer, AnswerSource, Failure, Name, Outcome, Question, RecordType};
 use mailproof_proto::time::Timestamp;
-
-pub use self::dump::{DUMP_BYTES_PER_CACHE_BYTE, LINE_BYTES_MAX, LoadError, Loaded};
 
 /// Answers of the DNS, for as long as they may be kept.
 #[derive(Debug)]

@@ -13,7 +13,8 @@ use mailproof_proto::time::Timestamp;
 use mailproof_proto::verdict::{Policy, Verdict};
 use mailproof_proto::verification::{Envelope, Options};
 
-use crate::cache::{Cache, CacheOptions, CacheStatistics, Hit, LoadError, Loaded};
+use crate::cache::dump::{LoadError, Loaded};
+use crate::cache::{Cache, CacheOptions, CacheStatistics, Hit};
 #[cfg(feature = "network")]
 use crate::network::{
     CompletionQueue, Completions, Gathering, Job, NetworkOptions, NetworkStatistics, TlsSetup, Workers,
@@ -250,7 +251,8 @@ impl Engine {
         count
     }
 
-    /// Writes the cache as text, for [`Engine::load_cache`] after the next start; gives how many answers there were.
+    /// Writes the cache as text, in the form of [`cache::dump`](crate::cache::dump), for [`Engine::load_cache`] after the
+    /// next start; gives how many answers there were.
     /// Whoever may change the text decides what the engine believes for up to a day.
     ///
     /// # Errors

@@ -4,7 +4,8 @@ use std::io::{self, Cursor, Read};
 use std::time::Duration;
 
 use mailproof::Engine;
-use mailproof::cache::{Cache, CacheOptions, DUMP_BYTES_PER_CACHE_BYTE, LINE_BYTES_MAX, LoadError, Loaded};
+use mailproof::cache::dump::{DUMP_BYTES_PER_CACHE_BYTE, LINE_BYTES_MAX, LoadError, Loaded};
+use mailproof::cache::{Cache, CacheOptions};
 use mailproof_proto::dns::{Answer, Failure, Mx, Name, Outcome, Question, RecordSet, RecordType, Txt};
 use mailproof_proto::time::Timestamp;
 use proptest::prelude::*;

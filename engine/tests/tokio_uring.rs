@@ -269,6 +269,38 @@ fn a_conversation_ends_with_its_peer_its_owner_or_itself() {
 }
 
 #[test]
+fn a_peer_that_reads_nothing_is_read_from_no_more() {
+    let server = server();
+    let engine = engine(&[server.addr()]);
+    let (send, _told) = channel();
+    let (here, mut there) = UnixStream::pair().unwrap();
+    let octets_max = 8 * 1024 * 1024;
+    on_ring(async {
+        let hosted = tokio_uring::converse(&engine, here, &Telling(send)).unwrap();
+        let client = thread::spawn(move || {
+            there.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+            let (piece, mut count) = ([b'x'; 64 * 1024], 0);
+            while count < octets_max {
+                match there.write(&piece) {
+                    Ok(written) => count += written,
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                        break;
+                    }
+                }
+            }
+            // Two of the module's buffers, and those of the kernel.
+            assert!((256 * 1024..2 * 1024 * 1024).contains(&count), "{count}");
+            let mut echo = vec![0; count];
+            there.read_exact(&mut echo).unwrap();
+            assert!(echo.iter().all(|&octet| octet == b'x'));
+        });
+        hosted.await.unwrap();
+        client.join().unwrap();
+    });
+}
+
+#[test]
 fn questions_that_nobody_answers_fail() {
     let mut server = server();
     let gone = server.addr();

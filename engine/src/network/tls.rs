@@ -98,6 +98,8 @@ struct Link {
     has_begun: bool,
     /// It is done.
     is_ready: bool,
+    /// The server has said that it sends no more.
+    is_ending: bool,
 }
 
 /// Sessions kept for resumption, over all servers; a server hands out two tickets at a time or so.
@@ -189,7 +191,8 @@ impl Tls {
         if self.links.len() <= socket.index() {
             self.links.resize_with(socket.index() + 1, || None);
         }
-        self.links[socket.index()] = Some(Box::new(Link { server, connection, has_begun: false, is_ready: false }));
+        self.links[socket.index()] =
+            Some(Box::new(Link { server, connection, has_begun: false, is_ready: false, is_ending: false }));
         self.handshakes.push((deadline, socket));
         true
     }
@@ -236,7 +239,9 @@ impl Tls {
             }
             return LinkStep::Connected;
         }
-        LinkStep::Open
+        // Queries sent from now on would wait in vain, even where the socket stays open. What came with the farewell is
+        // still good.
+        if link.is_ending && room.is_empty() { LinkStep::Failed } else { LinkStep::Open }
     }
 
     /// Sends octets within TLS.
@@ -318,6 +323,7 @@ impl Link {
             let count =
                 self.connection.read_tls(&mut octets).map_err(|error| rustls::Error::General(error.to_string()))?;
             let state = self.connection.process_new_packets()?;
+            self.is_ending = state.peer_has_closed();
             if state.plaintext_bytes_to_read() > 0 {
                 let wanted = state.plaintext_bytes_to_read() as u64;
                 let read = self.connection.reader().take(wanted).read_to_end(plain);
