@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use mailproof_proto::dns::{Answer, AnswerSource, Name, Outcome, Question};
+#[cfg(feature = "network")]
+use mailproof_proto::dns::Outcome;
+use mailproof_proto::dns::{Answer, AnswerSource, Name, Question};
 use mailproof_proto::limits::MESSAGE_TIME_MAX;
 use mailproof_proto::time::Timestamp;
 use mailproof_proto::verdict::{Policy, Verdict};

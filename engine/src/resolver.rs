@@ -283,6 +283,7 @@ impl Server {
 }
 
 /// The servers of `/etc/resolv.conf`, and whether their AD bit is to be trusted.
+#[cfg(feature = "network")]
 pub(crate) fn system_servers() -> Result<(Vec<SocketAddr>, bool), ResolverError> {
     let path = PathBuf::from("/etc/resolv.conf");
     let (servers, trusts_ad) = system::read(&path)?;
