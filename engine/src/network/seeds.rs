@@ -1,15 +1,13 @@
 //! Numbers that nobody can foresee, for query IDs, letter cases and ports (RFC 5452 section 9.2).
 
-use mailproof_proto::dns::lookup::Random;
-
 /// A stream of random numbers.
 #[derive(Debug)]
 pub(crate) enum Seeds {
     /// From the system's generator, some hundred at a time.
     System { room: Box<[u8; ROOM_BYTES]>, used: usize },
     /// From a seed: the same stream every time, for simulations.
-    #[allow(dead_code, reason = "simulations are not part of every build")]
-    Fixed(Random),
+    #[cfg(test)]
+    Fixed(mailproof_proto::dns::lookup::Random),
 }
 
 const ROOM_BYTES: usize = 4096;
@@ -31,6 +29,7 @@ impl Seeds {
                 *used += size_of::<u64>();
                 number
             }
+            #[cfg(test)]
             Self::Fixed(random) => random.next_u64(),
         }
     }
