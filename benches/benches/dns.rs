@@ -223,6 +223,7 @@ fn tokio_loop(server: SocketAddr, outstanding: usize, count: usize, _: usize) ->
                 edns_payload_bytes: Some(1232),
                 authentic_data: false,
                 case_seed: Some(random.next_u64()),
+                pads: false,
             };
             let mut room = [0; wire::QUERY_BYTES_MAX];
             let query = wire::write_query(id, &Question::new(name(*asked), RecordType::Txt), &options, &mut room);

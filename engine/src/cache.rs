@@ -9,6 +9,8 @@
 //!
 //! Cost of a hit: the key is put together on the stack, hashed once, and a pointer is cloned; about 0.1 µs.
 
+pub mod dump;
+
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -201,14 +203,11 @@ impl Cache {
             return;
         }
         let mut key = Key::new(question);
-        let mut entry =
-            Entry { answer: answer.clone(), expires: now, refresh_from: now, failures: 0, denies_below: false };
-        let time = if let Outcome::Failed(failure) = answer.outcome() {
+        let (time, failures) = if let Outcome::Failed(failure) = answer.outcome() {
             let Some(failures) = self.failures_in_a_row(key.octets(), *failure, now) else { return };
-            entry.failures = failures;
-            self.failure_time(failures)
+            (self.failure_time(failures), failures)
         } else {
-            self.answer_time(answer)
+            (self.answer_time(answer), 0)
         };
         // RFC 2308 section 2.1: after a CNAME it is another name that does not exist; this is then the answer to
         // this question only, and nothing is kept for a name that was not asked for.
@@ -221,15 +220,22 @@ impl Cache {
         }
         if denies_name {
             key.widen();
-            entry.denies_below = self.denies_below(answer);
         }
-        if entry.denies_below {
+        self.put(&key, answer.clone(), now + time, time, failures);
+    }
+
+    /// Puts in an answer until `expires`; `time` is how long it is kept when it comes from the servers.
+    fn put(&self, key: &Key, answer: Answer, expires: Timestamp, time: Duration, failures: u8) {
+        let is_denial = *answer.outcome() == Outcome::NxDomain && answer.denied_name().is_none();
+        let denies_below = is_denial && self.denies_below(&answer);
+        if denies_below {
             self.has_deep_denial.store(true, Ordering::Relaxed);
         }
-        entry.expires = now + time;
         let is_worth_it = matches!(answer.outcome(), Outcome::Records(_)) && time >= REFRESHED_TIME_MIN;
-        entry.refresh_from = if is_worth_it { now + (time - time / 10) } else { entry.expires };
+        let ageing_ms = if is_worth_it { time.as_millis() as u64 / 10 } else { 0 };
+        let refresh_from = Timestamp::from_milliseconds(expires.milliseconds().saturating_sub(ageing_ms));
         self.inserts.fetch_add(1, Ordering::Relaxed);
+        let entry = Entry { answer, expires, refresh_from, failures, denies_below };
         self.entries.insert(Box::from(key.octets()), entry);
     }
 
@@ -351,6 +357,7 @@ impl AnswerSource for CacheAt<'_> {
 }
 
 /// The octets under which an answer is kept: the type code, zero for all types, and the name.
+#[derive(Clone)]
 struct Key {
     octets: [u8; Self::BYTES_MAX],
     start: usize,

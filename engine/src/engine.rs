@@ -1,20 +1,26 @@
 //! The engine: options, DNS and cache shared by every session.
 
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 #[cfg(feature = "network")]
 use std::sync::{OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use mailproof_proto::dns::{Answer, AnswerSource, Name, Outcome, Question};
+#[cfg(feature = "network")]
+use mailproof_proto::dns::Outcome;
+use mailproof_proto::dns::{Answer, AnswerSource, Name, Question};
 use mailproof_proto::limits::MESSAGE_TIME_MAX;
 use mailproof_proto::time::Timestamp;
 use mailproof_proto::verdict::{Policy, Verdict};
 use mailproof_proto::verification::{Envelope, Options};
 
+use crate::cache::dump::{LoadError, Loaded};
 use crate::cache::{Cache, CacheOptions, CacheStatistics, Hit};
 #[cfg(feature = "network")]
-use crate::network::{CompletionQueue, Completions, Gathering, Job, NetworkOptions, NetworkStatistics, Workers};
+use crate::network::{
+    CompletionQueue, Completions, Gathering, Job, NetworkOptions, NetworkStatistics, TlsSetup, Workers,
+};
 use crate::recent::Recent;
 use crate::resolver::{BlockingResolver, ResolverError};
 #[cfg(feature = "network")]
@@ -93,12 +99,21 @@ impl Engine {
         session.finish_async().await.clone()
     }
 
+    /// Verifies a whole message as [`Engine::verify_async`] does, and does the work on the engine's threads: for executors
+    /// whose thread has other things to do. Without threads it is done here, at once.
+    #[cfg(feature = "network")]
+    pub async fn verify_on_threads(&self, message: Vec<u8>, envelope: Envelope) -> Verdict {
+        let queue = Arc::new(CompletionQueue::default());
+        self.submit_job(message, envelope, 0, &queue);
+        queue.next().await.verdict
+    }
+
     /// A queue for messages that the engine's threads verify, with a descriptor to wait by.
     ///
     /// # Errors
     /// When the process has no descriptor left.
     #[cfg(feature = "network")]
-    pub fn completions(&self) -> std::io::Result<Completions> {
+    pub fn completions(&self) -> io::Result<Completions> {
         Completions::new(self.clone())
     }
 
@@ -107,9 +122,9 @@ impl Engine {
     /// # Errors
     /// When the engine has no threads: its DNS is not the network, or the process has forked.
     #[cfg(feature = "network")]
-    pub fn listen(&self, listener: std::os::fd::OwnedFd, service: Arc<dyn Service>) -> std::io::Result<()> {
+    pub fn listen(&self, listener: std::os::fd::OwnedFd, service: Arc<dyn Service>) -> io::Result<()> {
         let workers = self.workers.as_ref().filter(|workers| !workers.is_in_another_process());
-        let Some(workers) = workers else { return Err(std::io::ErrorKind::Unsupported.into()) };
+        let Some(workers) = workers else { return Err(io::ErrorKind::Unsupported.into()) };
         workers.listen(listener, service);
         Ok(())
     }
@@ -186,7 +201,15 @@ impl Engine {
             Dns::Network(options) => {
                 let workers = self.workers.as_ref()?;
                 let is_trouble = workers.statistics().failures > 0 && !workers.has_answered();
-                is_trouble.then(|| ResolverError::Unreachable { servers: options.servers.clone() })
+                if !is_trouble {
+                    return None;
+                }
+                #[cfg(feature = "dns-over-tls")]
+                if let Some(trouble) = workers.tls_trouble() {
+                    return Some(ResolverError::Tls(trouble));
+                }
+                let servers = options.servers.iter().map(|server| server.address).collect();
+                Some(ResolverError::Unreachable { servers })
             }
             _ => None,
         }
@@ -245,6 +268,27 @@ impl Engine {
         self.workers.as_ref().is_some_and(|workers| workers.is_in_another_process())
     }
 
+    /// Writes the cache as text, in the form of [`cache::dump`](crate::cache::dump), for [`Engine::load_cache`] after the
+    /// next start; gives how many answers there were.
+    /// Whoever may change the text decides what the engine believes for up to a day.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn dump_cache(&self, writer: &mut dyn Write) -> io::Result<u64> {
+        self.shared.cache.dump(self.now(), writer)
+    }
+
+    /// Takes in what [`Engine::dump_cache`] wrote, without what has expired meanwhile. Lines that can not be read are
+    /// counted and passed over. AD bits are dropped where the resolvers of this engine are not trusted to validate.
+    ///
+    /// # Errors
+    /// [`LoadError`] when it is no dump of a cache, or can not be read.
+    pub fn load_cache(&self, reader: &mut dyn Read) -> Result<Loaded, LoadError> {
+        let loaded = self.shared.cache.load(reader, self.now(), self.shared.dns.trusts_ad());
+        self.shared.generation.fetch_add(1, Ordering::Relaxed);
+        loaded
+    }
+
     #[cfg(feature = "network")]
     pub(crate) fn has_network(&self) -> bool {
         self.workers.is_some()
@@ -269,9 +313,24 @@ impl Engine {
         }
     }
 
+    /// Runs a piece of work on one of the engine's threads; here where there are none.
+    #[cfg(feature = "tokio-uring")]
+    pub(crate) fn run_on_threads(&self, work: Box<dyn FnOnce() + Send>) {
+        match &self.workers {
+            Some(workers) if !workers.is_in_another_process() => workers.run(work),
+            _ => work(),
+        }
+    }
+
+    /// Answers come by blocking the thread that wants them.
+    #[cfg(feature = "tokio-uring")]
+    pub(crate) fn waits_for_answers(&self) -> bool {
+        matches!(self.shared.dns, Dns::Resolver(_))
+    }
+
     /// The same engine for use on its own threads: it does not keep them alive and never waits.
     #[cfg(feature = "network")]
-    fn without_workers(&self) -> Self {
+    pub(crate) fn without_workers(&self) -> Self {
         Self { shared: Arc::clone(&self.shared), workers: None }
     }
 
@@ -395,7 +454,7 @@ impl EngineBuilder {
             if options.servers.is_empty() {
                 return Err(ResolverError::NoServers { path: None });
             }
-            let workers = Arc::new(Workers::start(&engine, options.clone())?);
+            let workers = Arc::new(Workers::start(&engine, options.clone(), TlsSetup::new(options)?)?);
             let _ = engine.shared.refreshers.set(Arc::downgrade(&workers));
             return Ok(Engine { workers: Some(workers), ..engine });
         }
@@ -404,6 +463,18 @@ impl EngineBuilder {
 }
 
 impl Dns {
+    /// Those who answer are trusted to validate.
+    fn trusts_ad(&self) -> bool {
+        match self {
+            #[cfg(feature = "network")]
+            Self::Network(options) => options.lookup.trusts_ad,
+            Self::Resolver(resolver) => resolver.trusts_ad(),
+            #[cfg(feature = "zone-files")]
+            Self::Zone(_) => true,
+            Self::Offline => true,
+        }
+    }
+
     /// Answers come over the network.
     fn takes_time(&self) -> bool {
         match self {

@@ -22,6 +22,8 @@
 //! | feature | what |
 //! |---|---|
 //! | `network` (default) | the engine's own DNS client and worker threads, on io_uring or epoll |
+//! | `dns-over-tls` | encrypted questions to servers that prove their name (RFC 7858, RFC 8310) |
+//! | `tokio-uring` | conversations over the streams of a program that lives on tokio-uring |
 //! | `zone-files` (default) | DNS from files: YAML and RFC 1035 master files |
 //! | `cross-check` | the same message through the crate mail-auth, for a second opinion |
 #![forbid(unsafe_code)]
@@ -36,6 +38,8 @@ mod recent;
 pub mod resolver;
 pub mod service;
 mod session;
+#[cfg(feature = "tokio-uring")]
+pub mod tokio_uring;
 #[cfg(feature = "zone-files")]
 pub mod zone;
 

@@ -49,7 +49,7 @@ pub enum ResolverError {
         error: io::Error,
     },
     /// A server's address can not be read.
-    #[error("{text}: not the address of a DNS server (IP or IP:PORT, [IP]:PORT for IPv6)")]
+    #[error("{text}: not the address of a DNS server (IP or IP:PORT, [IP]:PORT for IPv6; #NAME after it for TLS)")]
     BadServer {
         /// The text.
         text: String,
@@ -60,6 +60,25 @@ pub enum ResolverError {
         /// The servers asked.
         servers: Vec<SocketAddr>,
     },
+    /// A server is to be asked by DNS over TLS, for which this program was not built.
+    #[cfg(feature = "network")]
+    #[error("{server}: this program is built without DNS over TLS (feature `dns-over-tls`)")]
+    NoTls {
+        /// The server.
+        server: crate::network::Upstream,
+    },
+    /// An authority for DNS over TLS can not be read.
+    #[cfg(feature = "dns-over-tls")]
+    #[error("the certificates of the authorities for DNS over TLS can not be read")]
+    BadRoots,
+    /// There is no authority whose certificates could be believed.
+    #[cfg(feature = "dns-over-tls")]
+    #[error("no authority is trusted for DNS over TLS: the system has no certificates (package ca-certificates?)")]
+    NoRoots,
+    /// Not one of the servers has ever answered, and TLS is why.
+    #[cfg(feature = "dns-over-tls")]
+    #[error("no answer over TLS from the DNS server {0}")]
+    Tls(crate::network::TlsTrouble),
     /// The threads that ask can not be started.
     #[cfg(feature = "network")]
     #[error(transparent)]
@@ -167,6 +186,10 @@ impl BlockingResolver {
         is_trouble.then(|| ResolverError::Unreachable { servers: self.servers().collect() })
     }
 
+    pub(crate) fn trusts_ad(&self) -> bool {
+        self.options.trusts_ad
+    }
+
     fn lookup(&self, question: &Question, deadline: Instant) -> Answer {
         let mut options = self.options.clone();
         options.total_time = options.total_time.min(deadline.saturating_duration_since(Instant::now()));
@@ -255,11 +278,12 @@ impl Server {
     }
 
     fn traits(&self) -> ServerTraits {
-        ServerTraits { knows_edns: self.knows_edns.load(Ordering::Relaxed) }
+        ServerTraits { knows_edns: self.knows_edns.load(Ordering::Relaxed), ..ServerTraits::default() }
     }
 }
 
 /// The servers of `/etc/resolv.conf`, and whether their AD bit is to be trusted.
+#[cfg(feature = "network")]
 pub(crate) fn system_servers() -> Result<(Vec<SocketAddr>, bool), ResolverError> {
     let path = PathBuf::from("/etc/resolv.conf");
     let (servers, trusts_ad) = system::read(&path)?;
@@ -267,7 +291,7 @@ pub(crate) fn system_servers() -> Result<(Vec<SocketAddr>, bool), ResolverError>
 }
 
 /// Servers from texts: `IP`, `IP:PORT` or `[IP]:PORT`.
-pub(crate) fn read_servers(servers: &[impl AsRef<str>]) -> Result<Vec<SocketAddr>, ResolverError> {
+fn read_servers(servers: &[impl AsRef<str>]) -> Result<Vec<SocketAddr>, ResolverError> {
     if servers.is_empty() {
         return Err(ResolverError::NoServers { path: None });
     }
@@ -289,4 +313,5 @@ fn list(servers: &[SocketAddr]) -> String {
     servers.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
 }
 
-const DNS_PORT: u16 = 53;
+/// RFC 1035 section 4.2.
+pub(crate) const DNS_PORT: u16 = 53;

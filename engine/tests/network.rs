@@ -209,3 +209,11 @@ fn a_server_that_comes_back_is_asked_again() {
     let answer = engine.ask(&question("one.example.org", RecordType::A));
     assert_eq!(*answer.outcome(), Outcome::NoData);
 }
+
+#[cfg(not(feature = "dns-over-tls"))]
+#[test]
+fn a_server_to_be_asked_over_tls_is_not_asked_in_clear() {
+    let options = NetworkOptions::from_texts(&["192.0.2.1#dns.example"]).unwrap();
+    let built = Engine::builder().network(options).build();
+    assert!(matches!(built, Err(mailproof::resolver::ResolverError::NoTls { .. })));
+}

@@ -1,69 +1,14 @@
 //! The blocking resolver against a real DNS server, where one is installed.
 
-use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+mod unbound;
+
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use std::{env, fs, io};
 
 use mailproof::resolver::BlockingResolver;
 use mailproof_proto::dns::{Failure, Mx, Name, Outcome, Question, RecordSet, RecordType, Txt};
 
-struct Unbound {
-    process: Child,
-    directory: PathBuf,
-    address: SocketAddr,
-}
-
-impl Unbound {
-    /// `None` when it is not installed.
-    fn start() -> Option<Self> {
-        let program = ["/usr/sbin/unbound", "/usr/local/sbin/unbound"].into_iter().find(|it| fs::metadata(it).is_ok());
-        let Some(program) = program else {
-            println!("skipped: no unbound is installed");
-            return None;
-        };
-        let directory = env::temp_dir().join(format!("mailproof-unbound-{}", std::process::id()));
-        fs::create_dir_all(&directory).unwrap();
-        // A port may be taken between the look and the start.
-        for _ in 0..5 {
-            let address = free_port();
-            let configuration = directory.join("unbound.conf");
-            fs::write(&configuration, self::configuration(address, &directory)).unwrap();
-            let mut process = Command::new(program)
-                .args(["-d".as_ref(), "-c".as_ref(), configuration.as_os_str()])
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut log = BufReader::new(process.stderr.take().unwrap()).lines().map_while(io::Result::ok);
-            if log.by_ref().any(|line| line.contains("start of service")) {
-                // Its log must not fill the pipe.
-                std::thread::spawn(move || log.for_each(drop));
-                return Some(Self { process, directory, address });
-            }
-            process.wait().unwrap();
-        }
-        panic!("unbound does not start");
-    }
-}
-
-impl Drop for Unbound {
-    fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        fs::remove_dir_all(&self.directory).unwrap();
-    }
-}
-
-fn free_port() -> SocketAddr {
-    loop {
-        let address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        if TcpListener::bind(address).is_ok() {
-            return address;
-        }
-    }
-}
+use self::unbound::Unbound;
 
 fn configuration(address: SocketAddr, directory: &std::path::Path) -> String {
     let many: String = (0..20)
@@ -93,7 +38,7 @@ fn question(name: &str, kind: RecordType) -> Question {
 
 #[test]
 fn answers_of_unbound() {
-    let Some(unbound) = Unbound::start() else { return };
+    let Some(unbound) = Unbound::start(configuration) else { return };
     let resolver = BlockingResolver::new(&[unbound.address]).unwrap();
     let mx = |preference, host| Mx { preference, exchange: Some(Name::parse(host).unwrap()) };
     let txt = |text: &str| Outcome::Records(RecordSet::Txt([Txt(text.as_bytes().into())].into()));

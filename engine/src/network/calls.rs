@@ -87,6 +87,7 @@ impl Gathering {
 #[derive(Clone, Debug)]
 pub struct Completions {
     engine: Engine,
+    event: Arc<OwnedFd>,
     queue: Arc<CompletionQueue>,
 }
 
@@ -99,16 +100,24 @@ pub struct Completion {
     pub verdict: Verdict,
 }
 
-#[derive(Debug)]
+/// Verdicts that were reached, and who is to be told: a descriptor, a task, or both.
+#[derive(Debug, Default)]
 pub(crate) struct CompletionQueue {
-    event: OwnedFd,
-    done: Mutex<VecDeque<Completion>>,
+    event: Option<Arc<OwnedFd>>,
+    state: Mutex<Completed>,
+}
+
+#[derive(Debug, Default)]
+struct Completed {
+    done: VecDeque<Completion>,
+    waker: Option<task::Waker>,
 }
 
 impl Completions {
     pub(crate) fn new(engine: Engine) -> io::Result<Self> {
-        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { engine, queue: Arc::new(CompletionQueue { event, done: Mutex::new(VecDeque::new()) }) })
+        let event = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let queue = CompletionQueue { event: Some(Arc::clone(&event)), ..CompletionQueue::default() };
+        Ok(Self { engine, event, queue: Arc::new(queue) })
     }
 
     /// Hands a whole message to a worker. `token` comes back with the verdict.
@@ -119,31 +128,49 @@ impl Completions {
     /// The descriptor that is readable while verdicts wait: for poll, epoll or an event loop. Not to be read from.
     #[must_use]
     pub fn descriptor(&self) -> BorrowedFd<'_> {
-        self.queue.event.as_fd()
+        self.event.as_fd()
     }
 
     /// Takes the verdicts that are there.
     #[must_use]
     pub fn drain(&self) -> VecDeque<Completion> {
         // Before the queue is looked at, so that what comes later makes it readable again.
-        let _ = rustix::io::read(&self.queue.event, &mut [0; 8]);
-        std::mem::take(&mut *self.queue.lock())
+        let _ = rustix::io::read(&self.event, &mut [0; 8]);
+        std::mem::take(&mut self.queue.lock().done)
     }
 }
 
 impl CompletionQueue {
     pub(crate) fn push(&self, completion: Completion) {
-        let mut done = self.lock();
-        done.push_back(completion);
-        let is_first = done.len() == 1;
-        drop(done);
-        if is_first {
+        let mut state = self.lock();
+        state.done.push_back(completion);
+        let (is_first, waker) = (state.done.len() == 1, state.waker.take());
+        drop(state);
+        if let Some(event) = self.event.as_ref().filter(|_| is_first) {
             // Fails only when the counter is full, and then it is readable already.
-            let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
+            let _ = rustix::io::write(event, &1_u64.to_ne_bytes());
+        }
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Completion>> {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The next verdict; for one task at a time.
+    pub(crate) async fn next(&self) -> Completion {
+        std::future::poll_fn(|context| {
+            let mut state = self.lock();
+            match state.done.pop_front() {
+                Some(completion) => task::Poll::Ready(completion),
+                None => {
+                    state.waker = Some(context.waker().clone());
+                    task::Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Completed> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

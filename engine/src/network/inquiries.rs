@@ -156,14 +156,13 @@ const PORT_DRAWS: usize = 4;
 
 impl<W> Inquiries<W> {
     pub(crate) fn new(server_count: usize, options: NetworkOptions, seeds: Seeds, now: Timestamp) -> Self {
-        let server = || Server {
-            state: ServerState::default(),
-            ports: vec![None; options.ports.max(1)],
-            run: Run::default(),
-            links: Vec::new(),
+        let server = |index: usize| {
+            let mut state = ServerState::default();
+            state.traits.stream_only = options.servers.get(index).is_some_and(|server| server.tls_name.is_some());
+            Server { state, ports: vec![None; options.ports.max(1)], run: Run::default(), links: Vec::new() }
         };
         Self {
-            servers: (0..server_count).map(|_| server()).collect(),
+            servers: (0..server_count).map(server).collect(),
             options,
             table: Vec::new(),
             free: Vec::new(),
@@ -632,7 +631,7 @@ impl Link {
     }
 
     fn send(&mut self, link: u32, query: &[u8], network: &mut dyn Network) {
-        // A query is 300 octets at the most.
+        // A query is 384 octets at the most.
         let length = (query.len() as u16).to_be_bytes();
         if self.is_connected {
             network.send_tcp(link, &[&length, query].concat());

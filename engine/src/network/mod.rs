@@ -7,10 +7,12 @@ mod jobs;
 mod seeds;
 mod servers;
 mod sockets;
+#[cfg_attr(not(feature = "dns-over-tls"), path = "tls_absent.rs")]
+mod tls;
+mod upstream;
 mod wheel;
 mod worker;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use mailproof_proto::dns::lookup::LookupOptions;
@@ -18,6 +20,10 @@ use mailproof_proto::dns::lookup::LookupOptions;
 pub use self::calls::{Completion, Completions};
 pub(crate) use self::calls::{CompletionQueue, Gathering};
 pub(crate) use self::jobs::Job;
+pub(crate) use self::tls::TlsSetup;
+#[cfg(feature = "dns-over-tls")]
+pub use self::tls::{TlsOptions, TlsProblem, TlsTrouble};
+pub use self::upstream::Upstream;
 pub(crate) use self::worker::Workers;
 use crate::resolver::ResolverError;
 
@@ -25,7 +31,7 @@ use crate::resolver::ResolverError;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct NetworkOptions {
     /// The recursive resolvers to ask; which one is asked first is decided by how they answer.
-    pub servers: Vec<SocketAddr>,
+    pub servers: Vec<Upstream>,
     /// Worker threads; each has its own sockets. Zero for one a processor.
     pub threads: usize,
     /// io_uring or epoll.
@@ -46,10 +52,13 @@ pub struct NetworkOptions {
     pub link_idle_time: Duration,
     /// Questions outstanding on one connection; further ones get another.
     pub link_outstanding_max: usize,
-    /// How long connecting to a server may take.
+    /// How long connecting to a server may take, the TLS handshake included.
     pub connect_time: Duration,
     /// Fetches names that are in use again shortly before their answers expire.
     pub prefetch: bool,
+    /// Whom to trust where a server is asked by DNS over TLS.
+    #[cfg(feature = "dns-over-tls")]
+    pub tls: TlsOptions,
 }
 
 /// What the DNS client has done, all threads together.
@@ -78,9 +87,9 @@ pub struct NetworkStatistics {
 impl NetworkOptions {
     /// The options for these servers.
     #[must_use]
-    pub fn new(servers: Vec<SocketAddr>) -> Self {
+    pub fn new(servers: impl IntoIterator<Item: Into<Upstream>>) -> Self {
         Self {
-            servers,
+            servers: servers.into_iter().map(Into::into).collect(),
             threads: 0,
             backend: mailproof_io::Choice::Auto,
             lookup: LookupOptions::default(),
@@ -93,6 +102,8 @@ impl NetworkOptions {
             link_outstanding_max: 128,
             connect_time: Duration::from_secs(2),
             prefetch: true,
+            #[cfg(feature = "dns-over-tls")]
+            tls: TlsOptions::default(),
         }
     }
 
@@ -107,12 +118,17 @@ impl NetworkOptions {
         Ok(options)
     }
 
-    /// Servers from texts: `IP`, `IP:PORT` or `[IP]:PORT`.
+    /// Servers from texts: `IP`, `IP:PORT` or `[IP]:PORT`, with `#NAME` after it for DNS over TLS to a server whose
+    /// certificate is of that name.
     ///
     /// # Errors
     /// [`ResolverError`] when there is no text or one is no address.
     pub fn from_texts(servers: &[impl AsRef<str>]) -> Result<Self, ResolverError> {
-        Ok(Self::new(crate::resolver::read_servers(servers)?))
+        if servers.is_empty() {
+            return Err(ResolverError::NoServers { path: None });
+        }
+        let servers: Result<Vec<Upstream>, _> = servers.iter().map(|text| text.as_ref().parse()).collect();
+        Ok(Self::new(servers?))
     }
 }
 

@@ -9,14 +9,31 @@ use mailproof_io::{Driver, Event, SocketId};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::inquiries::Network;
+use super::tls::{Tls, TlsSetup, TlsTrouble};
+use super::upstream::Upstream;
 
 /// A driver, and what each of its sockets is.
 #[derive(Debug)]
 pub(crate) struct Sockets {
     pub(crate) driver: Driver,
-    servers: Vec<SocketAddr>,
+    servers: Vec<Upstream>,
     connect_time: Duration,
     roles: Vec<Option<Role>>,
+    /// The connections that are encrypted; `None` when no server is asked in this way.
+    tls: Option<Tls>,
+}
+
+/// What an event on a connection to a server comes to for the inquiries.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum LinkStep {
+    /// It can not be used yet.
+    Underway,
+    /// From now on it can be used; there may be octets.
+    Connected,
+    /// There may be octets.
+    Open,
+    /// It is of no use and to be closed.
+    Failed,
 }
 
 /// What a socket is there for.
@@ -36,8 +53,9 @@ pub(crate) enum Role {
 const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 impl Sockets {
-    pub(crate) fn new(driver: Driver, servers: Vec<SocketAddr>, connect_time: Duration) -> Self {
-        Self { driver, servers, connect_time, roles: Vec::new() }
+    pub(crate) fn new(driver: Driver, servers: Vec<Upstream>, connect_time: Duration, tls: Option<TlsSetup>) -> Self {
+        let tls = tls.map(|setup| Tls::new(setup, &servers));
+        Self { driver, servers, connect_time, roles: Vec::new(), tls }
     }
 
     pub(crate) fn set_role(&mut self, socket: SocketId, role: Role) {
@@ -49,7 +67,14 @@ impl Sockets {
 
     pub(crate) fn close(&mut self, socket: SocketId) {
         self.roles[socket.index()] = None;
-        self.driver.close(socket);
+        match self.tls.as_mut().filter(|tls| tls.has(socket)) {
+            // The farewell, or the alert that says why, goes out first.
+            Some(tls) => {
+                tls.close(socket, &mut self.driver);
+                self.driver.close_when_sent(socket);
+            }
+            None => self.driver.close(socket),
+        }
     }
 
     /// The next event, and what its socket is there for.
@@ -58,6 +83,42 @@ impl Sockets {
         let event = driver.next_event()?;
         let role = event.socket().and_then(|socket| roles.get(socket.index()).copied().flatten());
         Some((event, role))
+    }
+
+    /// A connection to a server stands.
+    pub(crate) fn link_connected(&mut self, socket: SocketId) -> LinkStep {
+        let Some(tls) = self.tls.as_mut().filter(|tls| tls.has(socket)) else { return LinkStep::Connected };
+        tls.connected(socket, &mut self.driver);
+        LinkStep::Underway
+    }
+
+    /// Octets came over a connection to a server; afterwards `octets` are those of DNS messages.
+    pub(crate) fn link_received(&mut self, socket: SocketId, octets: &mut Vec<u8>) -> LinkStep {
+        let Some(tls) = self.tls.as_mut().filter(|tls| tls.has(socket)) else { return LinkStep::Open };
+        tls.received(socket, octets, &mut self.driver, Instant::now())
+    }
+
+    /// A connection to a server ended by itself.
+    pub(crate) fn link_ended(&mut self, socket: SocketId) {
+        if let Some(tls) = &mut self.tls {
+            tls.ended(socket, Instant::now());
+        }
+        self.close(socket);
+    }
+
+    /// A connection to a server whose handshake takes too long.
+    pub(crate) fn next_late_link(&mut self) -> Option<SocketId> {
+        self.tls.as_mut()?.next_late(Instant::now())
+    }
+
+    /// The moment at which there is a late one.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.tls.as_ref()?.next_deadline()
+    }
+
+    /// What went wrong in a handshake since the last call.
+    pub(crate) fn take_trouble(&mut self) -> Option<TlsTrouble> {
+        self.tls.as_mut()?.take_trouble()
     }
 
     fn socket(&self, number: u32) -> Option<SocketId> {
@@ -70,7 +131,9 @@ impl Sockets {
 
 impl Network for Sockets {
     fn open_port(&mut self, server: usize) -> Option<u32> {
-        let socket = datagram_socket(*self.servers.get(server)?).ok()?;
+        // To a server that is asked over TLS nothing goes in clear, whatever the lookup says.
+        let upstream = self.servers.get(server).filter(|upstream| upstream.tls_name.is_none())?;
+        let socket = datagram_socket(upstream.address).ok()?;
         let socket = self.driver.add_datagram(socket).ok()?;
         self.set_role(socket, Role::Port(socket));
         self.driver.receive(socket);
@@ -90,16 +153,29 @@ impl Network for Sockets {
     }
 
     fn open_link(&mut self, server: usize) -> Option<u32> {
-        let deadline = Instant::now() + self.connect_time;
-        let socket = self.driver.connect(*self.servers.get(server)?, deadline).ok()?;
+        let now = Instant::now();
+        let deadline = now + self.connect_time;
+        let upstream = self.servers.get(server)?;
+        if upstream.tls_name.is_some() && !self.tls.as_ref().is_some_and(|tls| tls.may_connect(server, now)) {
+            return None;
+        }
+        let socket = self.driver.connect(upstream.address, deadline).ok()?;
+        if let Some(tls) = &mut self.tls
+            && !tls.open(server, socket, deadline)
+        {
+            self.driver.close(socket);
+            return None;
+        }
         self.set_role(socket, Role::Link(socket));
         self.driver.receive(socket);
         Some(socket.index() as u32)
     }
 
     fn send_tcp(&mut self, link: u32, octets: &[u8]) {
-        if let Some(socket) = self.socket(link) {
-            self.driver.send(socket, octets);
+        let Some(socket) = self.socket(link) else { return };
+        match self.tls.as_mut().filter(|tls| tls.has(socket)) {
+            Some(tls) => tls.send(socket, octets, &mut self.driver),
+            None => self.driver.send(socket, octets),
         }
     }
 

@@ -21,7 +21,8 @@ use super::hosting::{ConversationId, Conversations};
 use super::inquiries::Inquiries;
 use super::jobs::{Job, JobId, Jobs, Slice};
 use super::seeds::Seeds;
-use super::sockets::{Role, Sockets};
+use super::sockets::{LinkStep, Role, Sockets};
+use super::tls::{TlsSetup, TlsTrouble};
 use super::{NetworkOptions, NetworkStatistics};
 use crate::engine::Engine;
 use crate::service::{Peer, Service};
@@ -60,6 +61,7 @@ struct Published {
     has_answered: std::sync::atomic::AtomicBool,
     prefetches: AtomicU64,
     backend: Mutex<Option<Backend>>,
+    tls_trouble: Mutex<Option<TlsTrouble>>,
 }
 
 enum Message {
@@ -83,6 +85,9 @@ enum Message {
     /// The answer is about to expire and still in use.
     Prefetch(Question),
     Verify(Job),
+    /// Work of somebody whose thread has other things to do.
+    #[cfg(feature = "tokio-uring")]
+    Run(Box<dyn FnOnce() + Send>),
     Listen {
         listener: OwnedFd,
         service: Arc<dyn Service>,
@@ -104,6 +109,8 @@ impl Message {
                 }
             }
             Self::Verify(job) => job.refuse(),
+            #[cfg(feature = "tokio-uring")]
+            Self::Run(work) => work(),
             _ => {}
         }
     }
@@ -169,7 +176,7 @@ const DATAGRAM_BYTES: usize = 2048;
 
 impl Workers {
     /// Starts the threads. `engine` is what they verify with; it must not hold the workers themselves.
-    pub(crate) fn start(engine: &Engine, options: NetworkOptions) -> Result<Self, DriverError> {
+    pub(crate) fn start(engine: &Engine, options: NetworkOptions, tls: Option<TlsSetup>) -> Result<Self, DriverError> {
         let count = match options.threads {
             0 => thread::available_parallelism().map_or(1, usize::from),
             count => count,
@@ -180,7 +187,7 @@ impl Workers {
         for number in 0..count {
             let (send_inbox, receive_inbox) = mpsc::channel();
             let (start, started) = mpsc::channel::<Vec<Arc<Inbox>>>();
-            let (engine, options, hasher) = (engine.clone(), options.clone(), hasher.clone());
+            let (engine, options, hasher, tls) = (engine.clone(), options.clone(), hasher.clone(), tls.clone());
             let body = move || {
                 let driver = match Driver::new(options.backend, mailproof_io::Options::default()) {
                     Ok(driver) => driver,
@@ -199,7 +206,7 @@ impl Workers {
                 }
                 // Without its peers the start has failed elsewhere.
                 if let Ok(peers) = started.recv() {
-                    Worker::new(number, engine, peers, inbox, hasher, driver, options).run();
+                    Worker::new(number, engine, peers, inbox, hasher, driver, options, tls).run();
                 }
             };
             let spawned = thread::Builder::new().name(format!("mailproof-{number}")).spawn(body);
@@ -260,6 +267,13 @@ impl Workers {
         self.threads[number].inbox.put(Message::Verify(job));
     }
 
+    /// Does a piece of work on one of the threads.
+    #[cfg(feature = "tokio-uring")]
+    pub(crate) fn run(&self, work: Box<dyn FnOnce() + Send>) {
+        let number = self.next_job.fetch_add(1, Ordering::Relaxed) % self.threads.len();
+        self.threads[number].inbox.put(Message::Run(work));
+    }
+
     /// Hosts a service on all threads.
     pub(crate) fn listen(&self, listener: OwnedFd, service: Arc<dyn Service>) {
         self.threads[0].inbox.put(Message::Listen { listener, service });
@@ -290,6 +304,14 @@ impl Workers {
     pub(crate) fn driver_statistics(&self) -> Vec<mailproof_io::Statistics> {
         let of = |thread: &Thread| *thread.inbox.statistics.driver.lock().unwrap_or_else(PoisonError::into_inner);
         self.threads.iter().map(of).collect()
+    }
+
+    /// What went wrong with TLS last, on some thread.
+    #[cfg(feature = "dns-over-tls")]
+    pub(crate) fn tls_trouble(&self) -> Option<TlsTrouble> {
+        self.threads.iter().find_map(|thread| {
+            thread.inbox.statistics.tls_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        })
     }
 
     pub(crate) fn has_answered(&self) -> bool {
@@ -356,6 +378,7 @@ impl Inbox {
 }
 
 impl Worker {
+    #[expect(clippy::too_many_arguments, reason = "what a thread is given, in one place")]
     fn new(
         number: usize,
         engine: Engine,
@@ -364,9 +387,10 @@ impl Worker {
         hasher: std::hash::RandomState,
         driver: Driver,
         options: NetworkOptions,
+        tls: Option<TlsSetup>,
     ) -> Self {
         let clock = (Instant::now(), engine.now());
-        let sockets = Sockets::new(driver, options.servers.clone(), options.connect_time);
+        let sockets = Sockets::new(driver, options.servers.clone(), options.connect_time, tls);
         let inquiries = Inquiries::new(options.servers.len(), options, Seeds::system(), clock.1);
         Self {
             number,
@@ -418,7 +442,7 @@ impl Worker {
         }
         let moments = [self.inquiries.next_moment(), self.jobs.next_moment(), self.conversations.next_moment()];
         let next = moments.into_iter().flatten().min().map(|moment| self.instant(moment));
-        next.into_iter().chain(self.stopping).min()
+        next.into_iter().chain(self.stopping).chain(self.sockets.next_deadline()).min()
     }
 
     /// Hears what the sockets have to say.
@@ -464,16 +488,19 @@ impl Worker {
                 self.inquiries.udp_received(socket.index() as u32, &self.room, is_cut, now, &mut self.sockets);
             }
             Heard::Stream(Role::Link(socket)) => {
-                self.inquiries.link_received(socket.index() as u32, &self.room, now, &mut self.sockets);
+                let step = self.sockets.link_received(socket, &mut self.room);
+                self.go_on(socket, step, now);
             }
             Heard::DatagramFailed(socket) => {
                 self.inquiries.udp_failed(socket.index() as u32, now, &mut self.sockets);
             }
             Heard::Connected(Role::Link(socket)) => {
-                self.inquiries.link_connected(socket.index() as u32, now, &mut self.sockets);
+                self.room.clear();
+                let step = self.sockets.link_connected(socket);
+                self.go_on(socket, step, now);
             }
             Heard::Ended(socket, Role::Link(_)) => {
-                self.sockets.close(socket);
+                self.sockets.link_ended(socket);
                 self.inquiries.link_ended(socket.index() as u32, now, &mut self.sockets);
             }
             Heard::Ended(socket, Role::Conversation(_)) => {
@@ -498,6 +525,23 @@ impl Worker {
         }
     }
 
+    /// Tells the inquiries what has come of a connection; what was received is in the room.
+    fn go_on(&mut self, socket: SocketId, step: LinkStep, now: Timestamp) {
+        let link = socket.index() as u32;
+        match step {
+            LinkStep::Underway => return,
+            LinkStep::Failed => {
+                self.sockets.close(socket);
+                return self.inquiries.link_ended(link, now, &mut self.sockets);
+            }
+            LinkStep::Connected => self.inquiries.link_connected(link, now, &mut self.sockets),
+            LinkStep::Open => {}
+        }
+        if !self.room.is_empty() {
+            self.inquiries.link_received(link, &self.room, now, &mut self.sockets);
+        }
+    }
+
     fn take_messages(&mut self) {
         let now = self.now();
         for message in self.inbox.take() {
@@ -513,6 +557,13 @@ impl Worker {
                 Message::Prefetch(question) => self.inquiries.ask(&question, None, now, &mut self.sockets),
                 Message::Answered { question, answer, waiter } => self.tell(waiter, &question, answer, now),
                 Message::Verify(job) => self.jobs.start(job),
+                #[cfg(feature = "tokio-uring")]
+                Message::Run(work) => {
+                    work();
+                    if self.sockets.driver.glance().is_ok() {
+                        self.look();
+                    }
+                }
                 Message::Listen { listener, service } => self.listen(listener, service),
                 Message::Converse { stream, service } => self.converse(stream, service),
                 Message::Stop => self.stop(now),
@@ -541,6 +592,9 @@ impl Worker {
 
     fn expire(&mut self) {
         let now = self.now();
+        while let Some(socket) = self.sockets.next_late_link() {
+            self.go_on(socket, LinkStep::Failed, now);
+        }
         self.inquiries.expire(now, &mut self.sockets);
         self.jobs.expire(now);
         while let Some(slot) = self.conversations.wake_next(now) {
@@ -707,8 +761,11 @@ impl Worker {
         self.jobs.give_up();
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let published = &self.inbox.statistics;
+        if let Some(trouble) = self.sockets.take_trouble() {
+            *published.tls_trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
+        }
         if let Ok(mut figures) = published.figures.try_lock() {
             *figures = self.inquiries.statistics();
         }

@@ -62,6 +62,8 @@ pub struct LookupOptions {
 pub struct ServerTraits {
     /// False once the server has answered a query with OPT record by an error (RFC 6891 section 7).
     pub knows_edns: bool,
+    /// The server is asked over connections only, which are encrypted: queries are padded.
+    pub stream_only: bool,
 }
 
 /// What the driver does next; servers are numbered as they were given to [`Lookup::new`].
@@ -287,7 +289,7 @@ impl Lookup {
             return try_time;
         }
         let is_last = self.servers.iter().enumerate().all(|(number, server)| {
-            let mut tries = if server.needs_tcp { server.tcp_tries } else { server.udp_tries };
+            let mut tries = if server.by_tcp() { server.tcp_tries } else { server.udp_tries };
             tries += u8::from(number == index);
             server.is_out || tries >= tries_max
         });
@@ -320,6 +322,7 @@ impl Lookup {
                 edns_payload_bytes: self.options.edns_payload_bytes.filter(|_| traits.knows_edns),
                 authentic_data: self.options.trusts_ad,
                 case_seed: self.options.mixes_case.then(|| self.random.next_u64()),
+                pads: traits.stream_only,
             },
         });
         let query = query(&mut self.written, sent, &self.question, &mut self.room);
@@ -489,7 +492,7 @@ impl Default for LookupOptions {
 
 impl Default for ServerTraits {
     fn default() -> Self {
-        Self { knows_edns: true }
+        Self { knows_edns: true, stream_only: false }
     }
 }
 
@@ -508,7 +511,11 @@ impl Server {
     }
 
     fn transport(&self) -> Transport {
-        if self.needs_tcp { Transport::Tcp } else { Transport::Udp }
+        if self.by_tcp() { Transport::Tcp } else { Transport::Udp }
+    }
+
+    fn by_tcp(&self) -> bool {
+        self.needs_tcp || self.traits.stream_only
     }
 
     fn has_tries(&self, tries_max: u8) -> bool {
@@ -803,10 +810,38 @@ mod tests {
         hand.lookup.udp_received(0, &good(&plain));
         assert_eq!(hand.next(), it());
         let traits: Vec<ServerTraits> = hand.lookup.traits().collect();
-        assert_eq!(traits, [ServerTraits { knows_edns: false }]);
+        assert_eq!(traits, [ServerTraits { knows_edns: false, stream_only: false }]);
         let mut next = Lookup::new(question(), &traits, LookupOptions::default(), 1, START);
         let Step::SendUdp { query, .. } = next.poll(START) else { panic!() };
         assert_eq!(Query::read(query).unwrap().edns_payload_bytes, None);
+    }
+
+    #[test]
+    fn a_server_for_streams_is_never_sent_a_datagram() {
+        let traits = [ServerTraits { stream_only: true, ..ServerTraits::default() }, ServerTraits::default()];
+        let lookup = Lookup::new(question(), &traits, LookupOptions::default(), 42, START);
+        let mut hand = Hand { lookup, now: START };
+        let query = hand.tcp(0);
+        assert_eq!(query.len() % 128, 0, "padded");
+        assert_eq!(Query::read(&query).unwrap().edns_payload_bytes, Some(1232));
+        hand.lookup.tcp_failed(0);
+        assert!(hand.udp(1).len() < 100);
+        hand.lookup.udp_failed(1);
+        let alias = hand.tcp(0);
+        hand.lookup.tcp_received(
+            0,
+            &reply(&alias, |mut it| {
+                it.alias(&n("a.example"), &n("b.example"), 60);
+                it
+            }),
+        );
+        // For the target too; and without EDNS there is nothing to pad.
+        let query = hand.tcp(0);
+        hand.lookup.tcp_received(0, &[&query[..2], &[0x81, 0x81, 0, 0, 0, 0, 0, 0, 0, 0]].concat());
+        let plain = hand.tcp(0);
+        assert_eq!(plain.len(), 12 + 11 + 4);
+        hand.lookup.tcp_received(0, &good(&plain));
+        assert_eq!(hand.next(), it());
     }
 
     #[test]

@@ -21,8 +21,9 @@ use domain::rdata::{A, Aaaa, Cname, Mx as MxData, Ptr, Soa, Txt as TxtData};
 use super::{Answer, Mx, Name, Outcome, Question, RecordSet, RecordType, Txt};
 use crate::limits::{ANSWER_RECORDS_MAX, CNAME_CHAIN_MAX};
 
-/// Octets of the largest query: header, longest name, type and class, OPT record.
-pub const QUERY_BYTES_MAX: usize = HEADER_BYTES + 255 + 4 + OPT_BYTES;
+/// Octets of the largest query: header, longest name, type and class, OPT record, padding.
+pub const QUERY_BYTES_MAX: usize =
+    (HEADER_BYTES + 255 + 4 + OPT_BYTES + OPTION_HEADER_BYTES).next_multiple_of(PADDED_BYTES);
 
 /// How a query is written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,6 +35,8 @@ pub struct QueryOptions {
     /// Decides the case of each letter of the name; `None` leaves them small. A reply repeats the case, which an
     /// off-path forger has to guess.
     pub case_seed: Option<u64>,
+    /// Fills the OPT record up, so that the length of an encrypted query tells little (RFC 7830, RFC 8467 section 4.1).
+    pub pads: bool,
 }
 
 /// Whether a reply answers a query.
@@ -89,6 +92,12 @@ pub enum ServerError {
 
 const HEADER_BYTES: usize = 12;
 const OPT_BYTES: usize = 11;
+/// Code and length of an EDNS option.
+const OPTION_HEADER_BYTES: usize = 4;
+/// Queries are padded to a multiple of this (RFC 8467 section 4.1).
+const PADDED_BYTES: usize = 128;
+/// RFC 7830 section 3.
+const OPTION_PADDING: u16 = 12;
 
 /// What RFC 2181 section 8 and RFC 8767 section 4 make of a time to live with its top bit set: a large one.
 const TTL_SECONDS_MAX: u32 = i32::MAX as u32;
@@ -116,8 +125,13 @@ pub fn write_query<'a>(
         out.put(&[0]);
         out.put(&TYPE_OPT.to_be_bytes());
         out.put(&payload_bytes.to_be_bytes());
-        // Extended RCODE, version 0, flags, no options.
-        out.put(&[0; 6]);
+        // Extended RCODE, version 0, flags.
+        out.put(&[0; 4]);
+        if options.pads {
+            out.put_padding();
+        } else {
+            out.put(&[0; 2]);
+        }
     }
     let Writer { room, len } = out;
     room.get(..len).unwrap_or_default()
@@ -504,6 +518,16 @@ impl Writer<'_> {
             self.len += octets.len();
         }
     }
+
+    /// The length of the OPT record's data, and as data the padding that ends the message on a whole block.
+    fn put_padding(&mut self) {
+        let start = self.len + 2 + OPTION_HEADER_BYTES;
+        let padding = start.next_multiple_of(PADDED_BYTES) - start;
+        for word in [(OPTION_HEADER_BYTES + padding) as u16, OPTION_PADDING, padding as u16] {
+            self.put(&word.to_be_bytes());
+        }
+        self.put([0; PADDED_BYTES].get(..padding).unwrap_or_default());
+    }
 }
 
 #[cfg(test)]
@@ -512,7 +536,8 @@ mod tests {
 
     use super::*;
 
-    const QUIET: QueryOptions = QueryOptions { edns_payload_bytes: Some(1232), authentic_data: false, case_seed: None };
+    const QUIET: QueryOptions =
+        QueryOptions { edns_payload_bytes: Some(1232), authentic_data: false, case_seed: None, pads: false };
 
     fn n(text: &str) -> Name {
         Name::parse(text).unwrap()
@@ -570,7 +595,34 @@ mod tests {
         );
         let label = "a".repeat(63);
         let longest = txt_question(&format!("{label}.{label}.{label}.{}", "a".repeat(61)));
-        assert_eq!(query(&longest).len(), QUERY_BYTES_MAX);
+        assert_eq!(query(&longest).len(), HEADER_BYTES + 255 + 4 + OPT_BYTES);
+    }
+
+    #[test]
+    fn padded_queries_are_of_few_lengths() {
+        let padded = QueryOptions { pads: true, ..QUIET };
+        for length in 1..=243 {
+            let labels: Vec<String> = [63, 63, 63, 51]
+                .into_iter()
+                .scan(length, |left, most: usize| {
+                    let label = (*left).min(most);
+                    *left -= label;
+                    (label > 0).then(|| "a".repeat(label))
+                })
+                .collect();
+            let question = txt_question(&labels.join("."));
+            let mut room = [0xff; QUERY_BYTES_MAX];
+            let it = write_query(7, &question, &padded, &mut room);
+            let expected = (query(&question).len() + OPTION_HEADER_BYTES).next_multiple_of(PADDED_BYTES);
+            assert_eq!(it.len(), expected, "{length}");
+            // The option fills the record to the end of the message, with zeros.
+            let message = Message::from_slice(it).unwrap();
+            let opt = message.opt().unwrap();
+            let options: Vec<_> = opt.opt().iter::<domain::base::opt::AllOptData<_, _>>().map(Result::unwrap).collect();
+            let [domain::base::opt::AllOptData::Padding(padding)] = &options[..] else { panic!("{options:?}") };
+            assert!(padding.as_slice().iter().all(|&octet| octet == 0));
+            assert_eq!(Query::read(it).unwrap().question, question);
+        }
     }
 
     #[test]
