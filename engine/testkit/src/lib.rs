@@ -10,4 +10,5 @@ pub mod properties;
 pub mod random;
 pub mod responder;
 pub mod scenario;
+pub mod stream;
 pub mod verify;
