@@ -29,7 +29,10 @@ Exit codes (sysexits):
   65  a zone file, key or message that can not be read as one
   66  a file that is not there or can not be opened
   69  no DNS resolver, or none that could be reached
-  74  reading or writing broke off";
+  71  the system refused threads or sockets, or io_uring where MAILPROOF_BACKEND=uring asks for it
+  74  reading or writing broke off
+
+Environment: MAILPROOF_BACKEND=auto|uring|epoll chooses how DNS sockets are driven (auto: io_uring where it works).";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

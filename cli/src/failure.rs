@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use mailproof::resolver::ResolverError;
 use mailproof::zone::ZoneError;
+use mailproof_io::DriverError;
 
 use crate::input::InputError;
 
@@ -56,6 +57,12 @@ pub(crate) enum Failure {
     /// Nobody answered.
     #[error("{0}, so results are temperror; name a server that can be reached with --resolver IP[:PORT]")]
     Silent(ResolverError),
+    /// The engine's threads can not have their sockets.
+    #[error("{driver}{}", remedy(driver))]
+    Driver {
+        /// What is refused.
+        driver: DriverError,
+    },
     /// Writing broke off.
     #[error("standard output: {}", words(.0))]
     Output(io::Error),
@@ -91,7 +98,7 @@ impl Failure {
             Self::Zone(_) | Self::Key { .. } | Self::Message { .. } => EX_DATAERR,
             Self::Missing { .. } | Self::Reported { broke_off: false } | Self::Input(_) => EX_NOINPUT,
             Self::NoResolver(_) | Self::Silent(_) => EX_UNAVAILABLE,
-            Self::System(_) => EX_OSERR,
+            Self::System(_) | Self::Driver { .. } => EX_OSERR,
             Self::Output(_) if self.is_quiet() => EX_OK,
             Self::Reported { broke_off: true } | Self::Output(_) => EX_IOERR,
         }
@@ -104,6 +111,13 @@ impl Failure {
             Self::Reported { .. } => true,
             _ => false,
         }
+    }
+}
+
+fn remedy(error: &DriverError) -> &'static str {
+    match error {
+        DriverError::UringRefused { .. } => "; MAILPROOF_BACKEND=auto takes epoll where io_uring is refused",
+        _ => "",
     }
 }
 
