@@ -63,6 +63,12 @@ pub(crate) enum Failure {
         /// What is refused.
         driver: DriverError,
     },
+    /// A question was answered: there is no such record. The answer was written.
+    #[error("no such record")]
+    NoRecord,
+    /// A question was not answered. That was written.
+    #[error("no answer")]
+    NoAnswer,
     /// Writing broke off.
     #[error("standard output: {}", words(.0))]
     Output(io::Error),
@@ -93,9 +99,14 @@ impl Failure {
         const EX_UNAVAILABLE: u8 = 69;
         const EX_OSERR: u8 = 71;
         const EX_IOERR: u8 = 74;
+        const EX_TEMPFAIL: u8 = 75;
+        // As grep has it.
+        const ABSENT: u8 = 1;
         match self {
             Self::Usage(_) => EX_USAGE,
             Self::Zone(_) | Self::Key { .. } | Self::Message { .. } => EX_DATAERR,
+            Self::NoRecord => ABSENT,
+            Self::NoAnswer => EX_TEMPFAIL,
             Self::Missing { .. } | Self::Reported { broke_off: false } | Self::Input(_) => EX_NOINPUT,
             Self::NoResolver(_) | Self::Silent(_) => EX_UNAVAILABLE,
             Self::System(_) | Self::Driver { .. } => EX_OSERR,
@@ -108,7 +119,7 @@ impl Failure {
     pub(crate) fn is_quiet(&self) -> bool {
         match self {
             Self::Output(error) => error.kind() == io::ErrorKind::BrokenPipe,
-            Self::Reported { .. } => true,
+            Self::NoAnswer | Self::NoRecord | Self::Reported { .. } => true,
             _ => false,
         }
     }

@@ -7,11 +7,10 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use mailproof::Engine;
-use mailproof::Session;
 use mailproof::network::NetworkOptions;
 use mailproof::resolver::ResolverError;
 use mailproof::zone::Zone;
+use mailproof::{Engine, EngineBuilder, Session};
 use mailproof_io::{Backend, Choice};
 use mailproof_proto::dmarc::Discovery;
 use mailproof_proto::limits::HEADER_BLOCK_BYTES_MAX;
@@ -45,27 +44,53 @@ pub(crate) fn engine(
         builder = builder.fixed_time(Timestamp::from_seconds(now));
     }
     if dns.zone.is_empty() {
-        let network = match dns.resolver.as_slice() {
-            [] => NetworkOptions::from_system().map_err(Failure::NoResolver)?,
-            servers => NetworkOptions::new(servers.to_vec()),
-        };
         let threads = thread_count.div_ceil(JUDGES_PER_THREAD);
-        builder = builder.network(NetworkOptions { threads, backend, ..network });
+        builder = builder.network(NetworkOptions { threads, backend, ..network(dns)? });
     } else {
-        let mut zone = Zone::new();
-        for path in &dns.zone {
-            zone.add_file(path)?;
-        }
-        builder = builder.zone(zone);
+        builder = builder.zone(zone(dns)?);
     }
+    build(builder)
+}
+
+/// The engine of these parts.
+///
+/// # Errors
+/// No resolver, or no such backend.
+pub(crate) fn build(builder: EngineBuilder) -> Result<Engine, Failure> {
     builder.build().map_err(|error| match error {
         ResolverError::Driver(driver) => Failure::Driver { driver },
         error => Failure::NoResolver(error),
     })
 }
 
+/// The servers that are named, or those of the system.
+///
+/// # Errors
+/// There are none.
+pub(crate) fn network(dns: &DnsArguments) -> Result<NetworkOptions, Failure> {
+    match dns.resolver.as_slice() {
+        [] => NetworkOptions::from_system().map_err(Failure::NoResolver),
+        servers => Ok(NetworkOptions::new(servers.to_vec())),
+    }
+}
+
+/// The zone of the files that are named.
+///
+/// # Errors
+/// One of them can not be used.
+pub(crate) fn zone(dns: &DnsArguments) -> Result<Zone, Failure> {
+    let mut zone = Zone::new();
+    for path in &dns.zone {
+        zone.add_file(path)?;
+    }
+    Ok(zone)
+}
+
 /// The backend that the environment asks for.
-fn backend() -> Result<Choice, Failure> {
+///
+/// # Errors
+/// It names none.
+pub(crate) fn backend() -> Result<Choice, Failure> {
     let Some(word) = std::env::var_os(BACKEND_VARIABLE).filter(|word| !word.is_empty()) else {
         return Ok(Choice::Auto);
     };
