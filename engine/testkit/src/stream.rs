@@ -280,7 +280,8 @@ fn sign(parts: &mut Parts, domain: &Domain) {
 
 /// A body with its media type.
 fn body(random: &mut Random, bytes: usize) -> (&'static str, Vec<u8>) {
-    let kinds: [(&str, fn(&mut String, &mut Random)); 3] = [
+    type Add = fn(&mut String, &mut Random);
+    let kinds: [(&str, Add); 3] = [
         ("text/html; charset=utf-8", markup),
         ("text/plain; charset=utf-8", paragraph),
         ("application/pdf; name=\"invoice.pdf\"", base64_line),
