@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use mailproof_proto::dns::RecordType;
 
 /// Port of DNS, where `--resolver` names none.
 const DNS_PORT: u16 = 53;
@@ -22,14 +23,20 @@ Examples:
   mailproof verify --json --ip 192.0.2.7 --helo mx.example.org --mail-from a@example.org message.eml
   mailproof explain --from-trace message.eml
   mailproof spf --ip 192.0.2.7 --helo mx.example.org --mail-from a@example.org
+  mailproof resolve --trace _dmarc.example.org TXT
 
 Exit codes (sysexits):
    0  every message was judged; a failed check is an answer, not an error
+   1  resolve: there is no such record
   64  wrong usage
   65  a zone file, key or message that can not be read as one
   66  a file that is not there or can not be opened
   69  no DNS resolver, or none that could be reached
-  74  reading or writing broke off";
+  71  the system refused threads or sockets, or io_uring where MAILPROOF_BACKEND=uring asks for it
+  74  reading or writing broke off
+  75  resolve: no answer, which another time may bring
+
+Environment: MAILPROOF_BACKEND=auto|uring|epoll chooses how DNS sockets are driven (auto: io_uring where it works).";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -39,6 +46,8 @@ pub(crate) enum Command {
     Explain(Box<ExplainArguments>),
     /// Check a client address against the SPF records of MAIL FROM and HELO
     Spf(Box<SpfArguments>),
+    /// Ask the DNS one question, as verifying does
+    Resolve(Box<ResolveArguments>),
     /// Sign a message with DKIM, or print the DNS record of a key
     Sign(Box<SignArguments>),
 }
@@ -186,6 +195,28 @@ pub(crate) struct SpfArguments {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct ResolveArguments {
+    /// The name; for PTR an address will do
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// A, AAAA, MX, PTR or TXT
+    #[arg(value_name = "TYPE", value_parser = read_record_type)]
+    pub(crate) kind: RecordType,
+    /// Show every query and what came back
+    #[arg(long)]
+    pub(crate) trace: bool,
+    /// The answer as one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Believe the servers' AD bit: they validate, and nobody stands between [default: what the option trust-ad of
+    /// /etc/resolv.conf says]
+    #[arg(long, conflicts_with = "zone")]
+    pub(crate) trust_ad: bool,
+    #[command(flatten)]
+    pub(crate) dns: DnsArguments,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct SignArguments {
     /// The message to sign: a .eml file, or - for standard input
     #[arg(value_name = "FILE", required_unless_present = "print_record", conflicts_with = "print_record")]
@@ -245,6 +276,10 @@ fn read_resolver(text: &str) -> Result<SocketAddr, String> {
         return Ok(SocketAddr::new(ip, DNS_PORT));
     }
     text.parse().map_err(|_| "write an address as 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:5353".to_owned())
+}
+
+fn read_record_type(text: &str) -> Result<RecordType, &'static str> {
+    RecordType::from_word(text).ok_or("write A, AAAA, MX, PTR or TXT")
 }
 
 fn read_canonicalization(text: &str) -> Result<Forms, String> {

@@ -1,41 +1,38 @@
 //! `mailproof verify --batch`: a stream of messages with their envelopes, one verdict a line in the order of the stream.
+//!
+//! One thread reads lines; the threads that verify do all the rest: JSON, base64 or the file, the verdict and its line.
+//! With answers at hand a message stays on one thread from its line to its verdict: handed to a worker of the engine it
+//! costs more, see [`judge`](crate::judge).
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mailproof::Engine;
 use mailproof_proto::verification::Envelope;
 
 use crate::arguments::VerifyArguments;
 use crate::failure::Failure;
-use crate::input::{Batch, BatchMessage, InputError};
+use crate::input::{BatchLine, BatchLines, BatchMessage, BatchReader, InputError};
 use crate::judge::{self, Judge};
 use crate::measure::{Cost, CpuMeter, peak_resident_bytes};
-use crate::pipeline::{self, Worker};
+use crate::pipeline::{self, Job, Work, Worker};
 use crate::verify::error_line;
 use crate::words::note;
-
-/// Messages a thread takes at a time in a pass over messages in memory.
-const SHARE_MESSAGES: usize = 32;
 
 /// Runs the subcommand.
 ///
 /// # Errors
 /// What ends the run, or was met on the way. A bad line of the stream is neither: it has its own line of output.
 pub(crate) fn run(arguments: &VerifyArguments, stream: &Path) -> Result<(), Failure> {
-    let engine = judge::engine(&arguments.dns, judge::options(&arguments.judge), arguments.judge.now)?;
     let thread_count = arguments.threads.map_or_else(pipeline::threads_default, usize::from);
-    let lines = Batch::new(open(stream)?).with_folder(stream.parent().map(Path::to_owned));
+    let engine = judge::engine(&arguments.dns, judge::options(&arguments.judge), arguments.judge.now, thread_count)?;
+    let lines = BatchLines::new(open(stream)?);
+    let run = Run { engine: &engine, thread_count, reader: BatchReader::new(stream.parent().map(Path::to_owned)) };
     match arguments.batch.passes {
-        None => once(&engine, thread_count, lines.map(Line::from))?,
-        Some(passes) => {
-            let lines: Vec<Line> = lines.map(Line::from).collect();
-            Passes { engine: &engine, thread_count, lines: &lines }.run(passes)?
-        }
+        None => run.once(lines)?,
+        Some(passes) => run.several(lines, passes)?,
     }
     judge::end(&engine)
 }
@@ -51,8 +48,101 @@ fn open(stream: &Path) -> Result<Box<dyn BufRead + Send>, Failure> {
 /// Octets of the stream read at once.
 const STREAM_BUFFER_BYTES: usize = 256 * 1024;
 
-/// A line of the stream: a message, or why there is none.
-struct Line {
+/// A run over a stream.
+struct Run<'a> {
+    engine: &'a Engine,
+    thread_count: usize,
+    reader: BatchReader,
+}
+
+impl Run<'_> {
+    /// Reads, judges and writes as the stream comes.
+    fn once(&self, lines: impl Iterator<Item = BatchLine> + Send) -> Result<(), Failure> {
+        let (started, meter) = (Instant::now(), CpuMeter::start());
+        let mut out = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, io::stdout());
+        let mut cost = Cost::default();
+        pipeline::run(
+            lines,
+            self.thread_count,
+            || self.clerk(true),
+            |written: Written| {
+                cost.add(&written);
+                writeln!(out, "{}", written.line).map_err(Failure::Output)
+            },
+        )?;
+        out.flush().map_err(Failure::Output)?;
+        (cost.elapsed, cost.cpu) = (started.elapsed(), meter.total());
+        summarize("", &cost);
+        self.tell_dns();
+        Ok(())
+    }
+
+    /// Holds the messages in memory and judges them several times over; the last verdicts are written.
+    fn several(&self, lines: impl Iterator<Item = BatchLine>, passes: u32) -> Result<(), Failure> {
+        let lines: Vec<Read> = lines.map(|line| Read::from(self.reader.read(line, Vec::new()))).collect();
+        let mut whole = Cost::default();
+        let mut kept = Vec::new();
+        for pass in 1..=passes {
+            let (started, meter) = (Instant::now(), CpuMeter::start());
+            let mut cost = Cost::default();
+            let is_last = pass == passes;
+            // Lines take less memory than verdicts, and less time than the page faults of keeping those.
+            pipeline::run(
+                lines.iter(),
+                self.thread_count,
+                || self.clerk(is_last),
+                |written: Written| {
+                    cost.add(&written);
+                    if is_last {
+                        kept.push(written.line);
+                    }
+                    Ok(())
+                },
+            )?;
+            (cost.elapsed, cost.cpu) = (started.elapsed(), meter.total());
+            let warmth = if pass == 1 { "cold" } else { "warm" };
+            note(format_args!("pass {pass} of {passes}, {warmth}: {cost}"));
+            whole.messages += cost.messages;
+            whole.octets += cost.octets;
+            whole.elapsed += cost.elapsed;
+            whole.cpu += cost.cpu;
+        }
+        let mut out = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, io::stdout());
+        kept.iter().try_for_each(|line| writeln!(out, "{line}")).map_err(Failure::Output)?;
+        out.flush().map_err(Failure::Output)?;
+        summarize("all passes: ", &whole);
+        self.tell_dns();
+        Ok(())
+    }
+
+    fn clerk(&self, writes: bool) -> Clerk<'_> {
+        Clerk { judge: Judge::new(self.engine.clone()), reader: &self.reader, room: Vec::new(), writes }
+    }
+
+    /// What the DNS had to do with it, where that was the network.
+    fn tell_dns(&self) {
+        if self.engine.backend().is_none() {
+            return;
+        }
+        let (asked, cache) = (self.engine.network_statistics(), self.engine.cache_statistics());
+        note(format_args!(
+            "DNS: {} questions asked, {} joined one that was, {} failed, {} queries by UDP and {} by TCP, {} cache hits; {}",
+            asked.lookups,
+            asked.joined,
+            asked.failures,
+            asked.udp_queries,
+            asked.tcp_queries,
+            cache.hits,
+            judge::source(self.engine),
+        ));
+    }
+}
+
+/// Octets that are written at once.
+const OUTPUT_BUFFER_BYTES: usize = 64 * 1024;
+
+/// A line of the stream in memory: a message, or why there is none.
+struct Read {
     id: Option<String>,
     message: Result<Message, String>,
 }
@@ -62,7 +152,7 @@ struct Message {
     envelope: Envelope,
 }
 
-impl From<Result<BatchMessage, InputError>> for Line {
+impl From<Result<BatchMessage, InputError>> for Read {
     fn from(read: Result<BatchMessage, InputError>) -> Self {
         match read {
             Ok(BatchMessage { id, octets, ip, helo, mail_from }) => {
@@ -75,34 +165,27 @@ impl From<Result<BatchMessage, InputError>> for Line {
     }
 }
 
-impl Line {
-    fn octets(&self) -> u64 {
-        self.message.as_ref().map_or(0, |message| message.octets.len() as u64)
+impl Job for BatchLine {
+    fn octets(&self) -> usize {
+        self.len()
     }
 }
 
-/// Reads, judges and writes as the stream comes.
-fn once(engine: &Engine, thread_count: usize, lines: impl Iterator<Item = Line> + Send) -> Result<(), Failure> {
-    let (started, meter) = (Instant::now(), CpuMeter::start());
-    let workers = (0..thread_count).map(|_| Clerk { judge: Judge::new(engine.clone()) }).collect();
-    let mut out = BufWriter::new(io::stdout());
-    let mut cost = Cost::default();
-    pipeline::run(lines, workers, &meter, |written: Written| {
-        cost.messages += u64::from(written.is_judged);
-        cost.refused += u64::from(!written.is_judged);
-        cost.octets += written.octets;
-        writeln!(out, "{}", written.line).map_err(Failure::Output)
-    })?;
-    out.flush().map_err(Failure::Output)?;
-    cost.elapsed = started.elapsed();
-    cost.cpu = meter.total();
-    summarize("", &cost);
-    Ok(())
+impl Job for &Read {
+    /// It is in memory anyway.
+    fn octets(&self) -> usize {
+        0
+    }
 }
 
 /// Judges a line of the stream and writes the one that answers it.
-struct Clerk {
+struct Clerk<'a> {
     judge: Judge,
+    reader: &'a BatchReader,
+    /// Memory for the next message.
+    room: Vec<u8>,
+    /// The verdicts of this pass are wanted.
+    writes: bool,
 }
 
 struct Written {
@@ -111,108 +194,52 @@ struct Written {
     octets: u64,
 }
 
-impl Worker<Line> for Clerk {
+impl Worker<BatchLine> for Clerk<'_> {
     type Outcome = Written;
 
-    fn work(&mut self, line: Line) -> Written {
-        let (id, octets) = (line.id.as_deref(), line.octets());
-        let judged = line.message.and_then(|Message { octets, envelope }| {
-            let written = self.judge.judge(&octets, envelope, |verdict, _| verdict.to_json(id.unwrap_or_default()));
-            written.map_err(str::to_owned)
-        });
-        let is_judged = judged.is_ok();
-        let line = judged.unwrap_or_else(|error| error_line(id, &error));
-        Written { line, is_judged, octets }
-    }
-}
-
-/// Messages in memory, judged several times over.
-struct Passes<'a> {
-    engine: &'a Engine,
-    thread_count: usize,
-    lines: &'a [Line],
-}
-
-/// The lines of one thread, each with the place of its message; empty unless they are kept.
-type Kept = Vec<(usize, String)>;
-
-impl Passes<'_> {
-    fn run(&self, passes: u32) -> Result<(), Failure> {
-        let mut whole = Cost { cpu: Some(Duration::ZERO), ..Cost::default() };
-        let mut kept = Kept::new();
-        for pass in 1..=passes {
-            let (started, meter) = (Instant::now(), CpuMeter::start());
-            let shares = self.pass(&meter, pass == passes)?;
-            let octets = self.lines.iter().map(Line::octets).sum();
-            let messages = self.lines.iter().filter(|line| line.message.is_ok()).count() as u64;
-            let refused = self.lines.len() as u64 - messages;
-            let cost = Cost { messages, refused, octets, elapsed: started.elapsed(), cpu: meter.total() };
-            let warmth = if pass == 1 { "cold" } else { "warm" };
-            note(format_args!("pass {pass} of {passes}, {warmth}: {cost}"));
-            whole.messages += cost.messages;
-            whole.octets += cost.octets;
-            whole.elapsed += cost.elapsed;
-            whole.cpu = whole.cpu.zip(cost.cpu).map(|(sum, more)| sum + more);
-            kept.extend(shares.into_iter().flatten());
+    fn work(&mut self, line: BatchLine) -> Work<Written> {
+        let read = Read::from(self.reader.read(line, std::mem::take(&mut self.room)));
+        let work = self.work(&read);
+        if let Ok(message) = read.message
+            && message.octets.capacity() <= ROOM_BYTES_MAX
+        {
+            self.room = message.octets;
         }
-        self.write(kept)?;
-        summarize("all passes: ", &whole);
-        Ok(())
+        work
     }
+}
 
-    /// One pass: the threads take shares of the messages until none is left.
-    fn pass(&self, meter: &CpuMeter, keep: bool) -> Result<Vec<Kept>, Failure> {
-        let next = AtomicUsize::new(0);
-        thread::scope(|scope| {
-            let mut threads = Vec::new();
-            for _ in 0..self.thread_count {
-                let work = || meter.measure(|| self.take_shares(&next, keep));
-                let thread = thread::Builder::new().name("judge".to_owned()).spawn_scoped(scope, work);
-                threads.push(thread.map_err(Failure::System)?);
+/// Memory for a message that is kept for the next one.
+const ROOM_BYTES_MAX: usize = 1024 * 1024;
+
+impl Worker<&Read> for Clerk<'_> {
+    type Outcome = Written;
+
+    fn work(&mut self, read: &Read) -> Work<Written> {
+        let id = read.id.clone();
+        let message = match &read.message {
+            Ok(message) => message,
+            Err(error) => {
+                return Work::Done(Written { line: error_line(id.as_deref(), error), is_judged: false, octets: 0 });
             }
-            // A panic of the engine was caught where it was called; any other is a defect here and is passed on.
-            Ok(threads
-                .into_iter()
-                .map(|it| it.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                .collect())
+        };
+        let (octets, writes, named) = (message.octets.len() as u64, self.writes, id.clone());
+        let judged = self.judge.judge(&message.octets, message.envelope.clone(), move |verdict, _| {
+            if writes { verdict.to_json(id.as_deref().unwrap_or_default()) } else { String::new() }
+        });
+        judged.map(move |judged| {
+            let is_judged = judged.is_ok();
+            let line = judged.unwrap_or_else(|error| error_line(named.as_deref(), error));
+            Written { line, is_judged, octets }
         })
     }
+}
 
-    fn take_shares(&self, next: &AtomicUsize, keep: bool) -> Kept {
-        let mut judge = Judge::new(self.engine.clone());
-        let mut kept = Kept::new();
-        loop {
-            let start = next.fetch_add(SHARE_MESSAGES, Ordering::Relaxed);
-            let Some(rest) = self.lines.get(start..).filter(|rest| !rest.is_empty()) else {
-                return kept;
-            };
-            for (at, line) in rest.iter().take(SHARE_MESSAGES).enumerate() {
-                let Ok(message) = &line.message else { continue };
-                let id = line.id.as_deref();
-                // Lines take less memory than verdicts, and less time than the page faults of keeping those.
-                let judged = judge.judge(&message.octets, message.envelope.clone(), |verdict, _| {
-                    keep.then(|| verdict.to_json(id.unwrap_or_default()))
-                });
-                if let Some(line) = judged.unwrap_or_else(|error| Some(error_line(id, error))) {
-                    kept.push((start + at, line));
-                }
-            }
-        }
-    }
-
-    fn write(&self, mut kept: Kept) -> Result<(), Failure> {
-        kept.sort_unstable_by_key(|(at, _)| *at);
-        let mut kept = kept.into_iter().peekable();
-        let mut out = BufWriter::new(io::stdout());
-        for (at, line) in self.lines.iter().enumerate() {
-            let written = match (kept.next_if(|(place, _)| *place == at), &line.message) {
-                (Some((_, written)), _) => written,
-                (None, Err(error)) => error_line(line.id.as_deref(), error),
-                (None, Ok(_)) => error_line(line.id.as_deref(), "not judged"),
-            };
-            writeln!(out, "{written}").map_err(Failure::Output)?;
-        }
-        out.flush().map_err(Failure::Output)
+impl Cost {
+    fn add(&mut self, written: &Written) {
+        self.messages += u64::from(written.is_judged);
+        self.refused += u64::from(!written.is_judged);
+        self.octets += written.octets;
     }
 }
 

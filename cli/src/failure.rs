@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use mailproof::resolver::ResolverError;
 use mailproof::zone::ZoneError;
+use mailproof_io::DriverError;
 
 use crate::input::InputError;
 
@@ -56,6 +57,18 @@ pub(crate) enum Failure {
     /// Nobody answered.
     #[error("{0}, so results are temperror; name a server that can be reached with --resolver IP[:PORT]")]
     Silent(ResolverError),
+    /// The engine's threads can not have their sockets.
+    #[error("{driver}{}", remedy(driver))]
+    Driver {
+        /// What is refused.
+        driver: DriverError,
+    },
+    /// A question was answered: there is no such record. The answer was written.
+    #[error("no such record")]
+    NoRecord,
+    /// A question was not answered. That was written.
+    #[error("no answer")]
+    NoAnswer,
     /// Writing broke off.
     #[error("standard output: {}", words(.0))]
     Output(io::Error),
@@ -86,12 +99,17 @@ impl Failure {
         const EX_UNAVAILABLE: u8 = 69;
         const EX_OSERR: u8 = 71;
         const EX_IOERR: u8 = 74;
+        const EX_TEMPFAIL: u8 = 75;
+        // As grep has it.
+        const ABSENT: u8 = 1;
         match self {
             Self::Usage(_) => EX_USAGE,
             Self::Zone(_) | Self::Key { .. } | Self::Message { .. } => EX_DATAERR,
+            Self::NoRecord => ABSENT,
+            Self::NoAnswer => EX_TEMPFAIL,
             Self::Missing { .. } | Self::Reported { broke_off: false } | Self::Input(_) => EX_NOINPUT,
             Self::NoResolver(_) | Self::Silent(_) => EX_UNAVAILABLE,
-            Self::System(_) => EX_OSERR,
+            Self::System(_) | Self::Driver { .. } => EX_OSERR,
             Self::Output(_) if self.is_quiet() => EX_OK,
             Self::Reported { broke_off: true } | Self::Output(_) => EX_IOERR,
         }
@@ -101,9 +119,16 @@ impl Failure {
     pub(crate) fn is_quiet(&self) -> bool {
         match self {
             Self::Output(error) => error.kind() == io::ErrorKind::BrokenPipe,
-            Self::Reported { .. } => true,
+            Self::NoAnswer | Self::NoRecord | Self::Reported { .. } => true,
             _ => false,
         }
+    }
+}
+
+fn remedy(error: &DriverError) -> &'static str {
+    match error {
+        DriverError::UringRefused { .. } => "; MAILPROOF_BACKEND=auto takes epoll where io_uring is refused",
+        _ => "",
     }
 }
 

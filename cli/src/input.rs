@@ -8,7 +8,7 @@ mod batch;
 mod mbox;
 mod stored;
 
-pub use batch::{Batch, BatchMessage};
+pub use batch::{BatchLine, BatchLines, BatchMessage, BatchReader};
 pub use mbox::Mbox;
 pub use stored::{crlf, return_path};
 
@@ -168,7 +168,7 @@ impl Messages {
         }
         let file = File::open(path)?;
         if is_eml(path) {
-            return read_message(file, self.message_bytes_max).map(Some);
+            return read_message(file, self.message_bytes_max, Vec::new()).map(Some);
         }
         self.begin(path, Box::new(file))
     }
@@ -181,7 +181,7 @@ impl Messages {
         let is_mbox = start == mbox::SEPARATOR;
         let whole = io::Cursor::new(start).chain(reader);
         if !is_mbox {
-            return read_message(whole, self.message_bytes_max).map(Some);
+            return read_message(whole, self.message_bytes_max, Vec::new()).map(Some);
         }
         self.current = Current::Mbox(path.to_owned(), Mbox::new(Box::new(whole), self.message_bytes_max));
         Ok(None)
@@ -236,15 +236,16 @@ impl fmt::Display for Place {
 
 fn read_file(path: PathBuf, message_bytes_max: u64) -> Item {
     let id = file_name(&path);
-    match File::open(&path).map_err(InputCause::from).and_then(|file| read_message(file, message_bytes_max)) {
+    match File::open(&path).map_err(InputCause::from).and_then(|file| read_message(file, message_bytes_max, Vec::new()))
+    {
         Ok(octets) => Ok(Message { id, octets }),
         Err(cause) => Err(InputError { id: Some(id), place: Place::Path(path), cause }),
     }
 }
 
-/// Reads one message to its end.
-fn read_message(reader: impl Read, message_bytes_max: u64) -> Result<Vec<u8>, InputCause> {
-    let mut octets = Vec::new();
+/// Reads one message to its end, into the memory of `room`, which is empty.
+fn read_message(reader: impl Read, message_bytes_max: u64, room: Vec<u8>) -> Result<Vec<u8>, InputCause> {
+    let mut octets = room;
     reader.take(message_bytes_max.saturating_add(1)).read_to_end(&mut octets)?;
     if octets.len() as u64 > message_bytes_max {
         return Err(InputCause::TooLong { limit: message_bytes_max });

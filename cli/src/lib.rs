@@ -12,6 +12,7 @@ mod parts;
 mod pipeline;
 mod questions;
 mod report;
+mod resolve;
 mod second_opinion;
 mod sign;
 mod spf;
@@ -63,6 +64,7 @@ fn dispatch(command: &Command) -> Result<(), Failure> {
         },
         Command::Explain(arguments) => explain::run(arguments),
         Command::Spf(arguments) => spf::run(arguments),
+        Command::Resolve(arguments) => resolve::run(arguments),
         Command::Sign(arguments) => sign::run(arguments),
     }
 }

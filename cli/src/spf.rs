@@ -21,7 +21,7 @@ use crate::words::visible;
 pub(crate) fn run(arguments: &SpfArguments) -> Result<(), Failure> {
     let receiver = arguments.receiver.clone().unwrap_or_else(judge::host_name);
     let options = Options { authserv_id: receiver.clone(), ..Options::default() };
-    let engine = judge::engine(&arguments.dns, options, arguments.now)?;
+    let engine = judge::engine(&arguments.dns, options, arguments.now, 1)?;
     let mail_from = arguments.mail_from.trim_start_matches('<').trim_end_matches('>');
     let check = Check {
         ip: arguments.ip,
@@ -35,13 +35,14 @@ pub(crate) fn run(arguments: &SpfArguments) -> Result<(), Failure> {
     let verdict = session.finish();
     let (sender, helo) = (verdict.spf.clone(), verdict.helo.clone());
     let received = ReceivedSpf::new(Identity::MailFrom, &check, &sender);
+    let source = judge::source(&engine);
     let written = if arguments.json {
         writeln!(io::stdout(), "{}", to_json(&check, &sender, &helo, &received))
     } else {
         writeln!(
             anstream::stdout(),
             "{}",
-            to_text(&check, &sender, &helo, &received, &questions::told(session.transcript(), true))
+            to_text(&check, &sender, &helo, &received, &questions::told(session.transcript(), true), &source)
         )
     };
     written.map_err(Failure::Output)?;
@@ -78,6 +79,7 @@ fn to_text(
     helo: &SpfOutcome,
     received: &ReceivedSpf,
     questions: &[String],
+    source: &str,
 ) -> String {
     let mail_from = if check.mail_from.is_empty() {
         format!("<> (stands for postmaster@{})", check.helo)
@@ -88,7 +90,8 @@ fn to_text(
     lines.extend(outcome_lines("MAIL FROM", &mail_from, sender));
     lines.push(String::new());
     lines.extend(outcome_lines("HELO", check.helo, helo));
-    lines.extend([String::new(), Tone::Strong.paint("Questions")]);
+    let source = Tone::Quiet.paint(&format!("answered from {}", visible(source)));
+    lines.extend([String::new(), format!("{}  {source}", Tone::Strong.paint("Questions"))]);
     lines.extend(questions.iter().map(|question| format!("  {question}")));
     lines.extend([String::new(), format!("Received-SPF: {}", visible(&unfolded(received)))]);
     lines.join("\n")

@@ -14,8 +14,7 @@ use crate::arguments::{EnvelopeArguments, VerifyArguments};
 use crate::failure::{Failure, words};
 use crate::input::{InputCause, InputError, Message, Messages};
 use crate::judge::{self, Judge};
-use crate::measure::CpuMeter;
-use crate::pipeline::{self, Worker};
+use crate::pipeline::{self, Job, Work, Worker};
 use crate::report::{self, Counts, DMARC_COLUMN, HEADINGS, WHY_COLUMN};
 use crate::second_opinion::CrossCheck;
 use crate::table::{Cell, Layout, Tone};
@@ -33,7 +32,8 @@ const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 /// What ends the run, or was met on the way.
 pub(crate) fn run(arguments: &VerifyArguments) -> Result<(), Failure> {
     let started = Instant::now();
-    let engine = judge::engine(&arguments.dns, judge::options(&arguments.judge), arguments.judge.now)?;
+    let thread_count = arguments.threads.map_or_else(pipeline::threads_default, usize::from);
+    let engine = judge::engine(&arguments.dns, judge::options(&arguments.judge), arguments.judge.now, thread_count)?;
     let known = given(&arguments.envelope);
     let style = match (arguments.json, arguments.header) {
         (true, _) => Style::Json,
@@ -41,18 +41,16 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Result<(), Failure> {
         _ => Style::Table,
     };
     let cross_check = arguments.cross_check.then(|| CrossCheck::new(&engine)).transpose()?;
-    let thread_count = arguments.threads.map_or_else(pipeline::threads_default, usize::from);
-    let teller = |_| Teller {
+    let teller = || Teller {
         judge: Judge::new(engine.clone()),
         style,
         known: &known,
         from_trace: arguments.envelope.from_trace,
         cross_check: cross_check.clone(),
     };
-    let workers = (0..thread_count).map(teller).collect();
     let mut output = Output::new(style, total_bytes(&arguments.files));
     let messages = Messages::new(arguments.files.iter().cloned());
-    pipeline::run(messages, workers, &CpuMeter::start(), |told| output.take(told))?;
+    pipeline::run(messages, thread_count, teller, |told| output.take(told))?;
     output.finish(started.elapsed())?;
     if output.counts.messages > 0 && arguments.envelope.ip.is_none() && !arguments.envelope.from_trace {
         note("mailproof: SPF was left out: give --ip, --helo and --mail-from, or --from-trace for delivered mail");
@@ -145,29 +143,33 @@ enum Trouble {
 impl Worker<Result<Message, InputError>> for Teller<'_> {
     type Outcome = Told;
 
-    fn work(&mut self, message: Result<Message, InputError>) -> Told {
+    fn work(&mut self, message: Result<Message, InputError>) -> Work<Told> {
         let Message { id, octets } = match message {
             Ok(message) => message,
-            Err(error) => return self.refuse_unread(&error),
+            Err(error) => return Work::Done(self.refuse_unread(&error)),
         };
         let envelope = self.known.envelope(&octets, self.from_trace);
-        let (style, mut counts) = (self.style, Counts::default());
-        let second = self.cross_check.as_ref().map(|check| (check, envelope.clone()));
-        let told = self.judge.judge(&octets, envelope, |verdict, session| {
+        let (style, count, named) = (self.style, octets.len() as u64, id.clone());
+        let second = self.cross_check.clone().map(|check| (check, envelope.clone(), octets.clone()));
+        let told = self.judge.judge(&octets, envelope, move |verdict, session| {
+            let mut counts = Counts::default();
             counts.add(verdict);
-            let differences = second.map(|(check, envelope)| check.differences(&octets, &envelope, verdict));
-            (text(style, &id, verdict, session.headers()), differences)
+            let differences = second.map(|(check, envelope, octets)| check.differences(&octets, &envelope, verdict));
+            counts.compared = u64::from(differences.is_some());
+            let differences = differences.filter(|differences| !differences.is_empty());
+            counts.disagreements = u64::from(differences.is_some());
+            let note = differences
+                .map(|differences| format!("mailproof: cross-check: {}: {}", visible(&id), listed(&differences)));
+            let text = Some(text(style, &id, verdict, session.headers()));
+            Told { text, note, counts, trouble: None, octets: count }
         });
-        let (text, differences) = match told {
-            Ok(told) => told,
-            Err(error) => return self.refuse(&id, error),
-        };
-        counts.compared = u64::from(differences.is_some());
-        let differences = differences.filter(|differences| !differences.is_empty());
-        counts.disagreements = u64::from(differences.is_some());
-        let note = differences
-            .map(|differences| format!("mailproof: cross-check: {}: {}", visible(&id), listed(&differences)));
-        Told { text: Some(text), note, counts, trouble: None, octets: octets.len() as u64 }
+        told.map(move |told| told.unwrap_or_else(|error| refuse(style, &named, error)))
+    }
+}
+
+impl Job for Result<Message, InputError> {
+    fn octets(&self) -> usize {
+        self.as_ref().map_or(0, |message| message.octets.len())
     }
 }
 
@@ -183,7 +185,7 @@ impl Teller<'_> {
             InputCause::Read(cause) => words(cause),
             cause => cause.to_string(),
         };
-        let mut told = self.refuse(&id, &what);
+        let mut told = refuse(self.style, &id, &what);
         if trouble.is_some() {
             // What is no message has no place in a table of messages.
             told.text = told.text.filter(|_| self.style != Style::Table);
@@ -191,16 +193,16 @@ impl Teller<'_> {
         }
         Told { trouble, ..told }
     }
+}
 
-    fn refuse(&self, id: &str, error: &str) -> Told {
-        let text = match self.style {
-            Style::Table => Text::Row(report::error_row(id, error)),
-            Style::Json => Text::Line(error_line(Some(id), error)),
-            Style::Header => Text::Line(format!("# {}: not judged: {}", visible(id), visible(error))),
-        };
-        let counts = Counts { unreadable: 1, ..Counts::default() };
-        Told { text: Some(text), note: None, counts, trouble: None, octets: 0 }
-    }
+fn refuse(style: Style, id: &str, error: &str) -> Told {
+    let text = match style {
+        Style::Table => Text::Row(report::error_row(id, error)),
+        Style::Json => Text::Line(error_line(Some(id), error)),
+        Style::Header => Text::Line(format!("# {}: not judged: {}", visible(id), visible(error))),
+    };
+    let counts = Counts { unreadable: 1, ..Counts::default() };
+    Told { text: Some(text), note: None, counts, trouble: None, octets: 0 }
 }
 
 /// True when the file is not there or not for us, rather than broken.
@@ -251,7 +253,7 @@ fn total_bytes(files: &[PathBuf]) -> Option<u64> {
 /// Writes what comes out of the workers: rows in a table, lines as they are.
 struct Output {
     style: Style,
-    out: Box<dyn Write>,
+    out: Box<dyn Write + Send>,
     progress: ProgressBar,
     /// Rows held back until the widths of the columns are known.
     held: Vec<Vec<Cell>>,
@@ -265,7 +267,7 @@ struct Output {
 
 impl Output {
     fn new(style: Style, total_bytes: Option<u64>) -> Self {
-        let out: Box<dyn Write> = match style {
+        let out: Box<dyn Write + Send> = match style {
             Style::Table => Box::new(anstream::stdout()),
             Style::Json | Style::Header => Box::new(io::BufWriter::new(io::stdout())),
         };

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use mailproof_proto::dns::lookup::{Lookup, LookupOptions, ServerTraits, Step};
+use mailproof_proto::dns::lookup::{Heard, Lookup, LookupOptions, ServerTraits, Step, Transport};
 use mailproof_proto::dns::{Answer, Failure, Question};
 use mailproof_proto::limits::DNS_SERVERS_MAX;
 use mailproof_proto::time::Timestamp;
@@ -84,6 +84,46 @@ pub enum ResolverError {
     #[error(transparent)]
     Driver(#[from] mailproof_io::DriverError),
 }
+
+/// What happened during a lookup, for whoever wants to watch: [`BlockingResolver::trace`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LookupEvent<'a> {
+    /// A query went out.
+    Sent {
+        /// To this server.
+        server: SocketAddr,
+        /// By this.
+        transport: Transport,
+        /// What it asks: the question, or the target of an alias.
+        question: &'a Question,
+    },
+    /// A message came.
+    Received {
+        /// From this server.
+        server: SocketAddr,
+        /// By this.
+        transport: Transport,
+        /// Its octets.
+        octets: usize,
+        /// What it was taken for.
+        heard: Option<Heard>,
+    },
+    /// A query could not be sent, or its connection ended without a reply.
+    Failed {
+        /// The server.
+        server: SocketAddr,
+        /// By this.
+        transport: Transport,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The time of a try is over, or of the whole lookup.
+    TimedOut,
+}
+
+/// Watches a lookup.
+type Observer<'a> = dyn FnMut(LookupEvent<'_>) + 'a;
 
 #[derive(Debug)]
 struct Server {
@@ -156,7 +196,7 @@ impl BlockingResolver {
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some(question) = questions.get(index) else { return done };
-                done.push((index, self.lookup(question, deadline)));
+                done.push((index, self.lookup(question, deadline, &mut |_| {})));
             }
         };
         let mut answers = vec![None; questions.len()];
@@ -171,6 +211,11 @@ impl BlockingResolver {
             }
         });
         answers.into_iter().map(|answer| answer.unwrap_or_else(|| Answer::failed(Failure::TimedOut))).collect()
+    }
+
+    /// The answer to one question, with everything told that happens on the way.
+    pub fn trace(&self, question: &Question, deadline: Instant, mut observer: impl FnMut(LookupEvent<'_>)) -> Answer {
+        self.lookup(question, deadline, &mut observer)
     }
 
     /// The servers, in the order in which they are asked.
@@ -190,7 +235,7 @@ impl BlockingResolver {
         self.options.trusts_ad
     }
 
-    fn lookup(&self, question: &Question, deadline: Instant) -> Answer {
+    fn lookup(&self, question: &Question, deadline: Instant, observer: &mut Observer<'_>) -> Answer {
         let mut options = self.options.clone();
         options.total_time = options.total_time.min(deadline.saturating_duration_since(Instant::now()));
         let traits: Vec<ServerTraits> = self.servers.iter().map(Server::traits).collect();
@@ -200,7 +245,7 @@ impl BlockingResolver {
             return Answer::failed(Failure::Unreachable);
         }
         let mut lookup = Lookup::new(question.clone(), &traits, options, u64::from_ne_bytes(seed), self.now());
-        let answer = self.drive(&mut lookup);
+        let answer = self.drive(&mut lookup, observer);
         for (server, traits) in self.servers.iter().zip(lookup.traits()) {
             server.knows_edns.fetch_and(traits.knows_edns, Ordering::Relaxed);
         }
@@ -211,24 +256,35 @@ impl BlockingResolver {
     }
 
     /// Does what the lookup says until it is done.
-    fn drive(&self, lookup: &mut Lookup) -> Answer {
+    fn drive(&self, lookup: &mut Lookup, observer: &mut Observer<'_>) -> Answer {
         let mut sockets = Sockets::default();
         let mut by_tcp = None;
         loop {
             match lookup.poll(self.now()) {
                 Step::SendUdp { server, query } => {
-                    let sent = self.address(server).and_then(|address| sockets.send(server, address, query));
-                    if sent.is_err() {
+                    let address = self.address(server);
+                    let sent = sockets.send(server, address, query);
+                    observer(LookupEvent::Sent {
+                        server: address,
+                        transport: Transport::Udp,
+                        question: lookup.asked(),
+                    });
+                    if let Err(error) = sent {
+                        observer(LookupEvent::Failed { server: address, transport: Transport::Udp, error });
                         lookup.udp_failed(server);
                     }
                 }
                 // Connecting and reading wait too; they may do so as long as the next step says.
-                Step::SendTcp { server, query } => by_tcp = Some((server, query.to_vec())),
+                Step::SendTcp { server, query } => {
+                    by_tcp = Some((server, query.to_vec()));
+                    let server = self.address(server);
+                    observer(LookupEvent::Sent { server, transport: Transport::Tcp, question: lookup.asked() });
+                }
                 Step::WaitUntil(until) => {
                     let until = self.started + Duration::from_millis(until.milliseconds());
                     match by_tcp.take() {
-                        Some((server, query)) => self.exchange_by_tcp(lookup, server, &query, until),
-                        None => self.receive(lookup, &mut sockets, until),
+                        Some((server, query)) => self.exchange_by_tcp(lookup, server, &query, until, observer),
+                        None => self.receive(lookup, &mut sockets, until, observer),
                     }
                 }
                 Step::Done(answer) => return answer,
@@ -236,25 +292,42 @@ impl BlockingResolver {
         }
     }
 
-    fn receive(&self, lookup: &mut Lookup, sockets: &mut Sockets, until: Instant) {
+    fn receive(&self, lookup: &mut Lookup, sockets: &mut Sockets, until: Instant, observer: &mut Observer<'_>) {
+        let transport = Transport::Udp;
         match sockets.receive(until) {
-            Some((server, Ok(datagram))) => {
-                self.note_answer(server);
-                lookup.udp_received(server, datagram);
+            Some((number, Ok(datagram))) => {
+                self.note_answer(number);
+                lookup.udp_received(number, datagram);
+                let (server, octets) = (self.address(number), datagram.len());
+                observer(LookupEvent::Received { server, transport, octets, heard: lookup.heard() });
             }
-            Some((server, Err(_))) => lookup.udp_failed(server),
-            None => {}
+            Some((number, Err(error))) => {
+                observer(LookupEvent::Failed { server: self.address(number), transport, error });
+                lookup.udp_failed(number);
+            }
+            None => observer(LookupEvent::TimedOut),
         }
     }
 
-    fn exchange_by_tcp(&self, lookup: &mut Lookup, server: usize, query: &[u8], until: Instant) {
-        let reply = self.address(server).and_then(|address| sockets::exchange_by_tcp(address, query, until));
-        if let Ok(reply) = reply {
-            self.note_answer(server);
-            lookup.tcp_received(server, &reply);
+    fn exchange_by_tcp(
+        &self,
+        lookup: &mut Lookup,
+        number: usize,
+        query: &[u8],
+        until: Instant,
+        observer: &mut Observer<'_>,
+    ) {
+        let (server, transport) = (self.address(number), Transport::Tcp);
+        match sockets::exchange_by_tcp(server, query, until) {
+            Ok(reply) => {
+                self.note_answer(number);
+                lookup.tcp_received(number, &reply);
+                observer(LookupEvent::Received { server, transport, octets: reply.len(), heard: lookup.heard() });
+            }
+            Err(error) => observer(LookupEvent::Failed { server, transport, error }),
         }
         // The connection is closed: without effect where the reply was one.
-        lookup.tcp_failed(server);
+        lookup.tcp_failed(number);
     }
 
     fn note_answer(&self, server: usize) {
@@ -263,8 +336,9 @@ impl BlockingResolver {
         }
     }
 
-    fn address(&self, server: usize) -> io::Result<SocketAddr> {
-        self.servers.get(server).map(|server| server.address).ok_or_else(|| io::ErrorKind::NotFound.into())
+    /// The lookup was made for as many servers as there are, and names no other.
+    fn address(&self, server: usize) -> SocketAddr {
+        self.servers[server].address
     }
 
     fn now(&self) -> Timestamp {

@@ -34,7 +34,7 @@ use crate::words::{counted, listed, utc, visible, visible_octets};
 /// # Errors
 /// What ends the run.
 pub(crate) fn run(arguments: &ExplainArguments) -> Result<(), Failure> {
-    let engine = judge::engine(&arguments.dns, judge::options(&arguments.judge), arguments.judge.now)?;
+    let engine = judge::engine(&arguments.dns, judge::options(&arguments.judge), arguments.judge.now, 1)?;
     let message = input::one(&arguments.file, arguments.number)?;
     let envelope = given(&arguments.envelope).envelope(&message, arguments.envelope.from_trace);
     let mut session = engine.session(envelope.clone());
@@ -415,7 +415,8 @@ impl Page<'_> {
 
     fn questions(&mut self) {
         let questions = questions::told(self.transcript, self.full);
-        self.heading(&format!("DNS: {}", counted(questions.len() as u64, "question")), "");
+        let source = format!("answered from {}", visible(&judge::source(self.engine)));
+        self.heading(&format!("DNS: {}", counted(questions.len() as u64, "question")), &source);
         for question in questions {
             self.line(&format!("  {question}"));
         }

@@ -1,5 +1,6 @@
 //! Batches: one JSON object a line, each a message with its envelope.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufRead, Read};
 use std::net::IpAddr;
@@ -11,19 +12,31 @@ use serde::Deserialize;
 
 use super::{InputCause, InputError, MESSAGE_BYTES_MAX, Place, read_message};
 
-/// The messages of a batch, in order.
+/// The lines of a batch, in order, without empty ones.
 ///
-/// A line is `{"id", "path" or "message_b64", "ip", "helo", "mail_from"}`; keys that are not known are passed over, and
-/// so are empty lines. A message from a `path` gets CRLF as [`crlf`](super::crlf) says; one from `message_b64` is taken
-/// as it is, to the octet.
+/// A line is `{"id", "path" or "message_b64", "ip", "helo", "mail_from"}`; [`BatchReader`] makes a message of it, on
+/// whatever thread.
 #[derive(Debug)]
-pub struct Batch<R> {
+pub struct BatchLines<R> {
     reader: R,
-    line: Vec<u8>,
     line_number: u64,
     message_bytes_max: u64,
-    folder: Option<PathBuf>,
     finished: bool,
+}
+
+/// A line as it was read, or why it could not be.
+#[derive(Debug)]
+pub struct BatchLine {
+    number: u64,
+    octets: Result<Vec<u8>, InputCause>,
+}
+
+/// Makes messages of lines. Keys that are not known are passed over. A message from a `path` gets CRLF as
+/// [`crlf`](super::crlf) says; one from `message_b64` is taken as it is, to the octet.
+#[derive(Clone, Debug)]
+pub struct BatchReader {
+    message_bytes_max: u64,
+    folder: Option<PathBuf>,
 }
 
 /// One message of a batch.
@@ -42,26 +55,21 @@ pub struct BatchMessage {
 }
 
 #[derive(Deserialize)]
-struct Line {
+struct Line<'a> {
     id: Option<String>,
     path: Option<PathBuf>,
-    message_b64: Option<String>,
+    // Borrowed, as it is nearly all of the line; only a text with escapes has to be made anew.
+    #[serde(borrow)]
+    message_b64: Option<Cow<'a, str>>,
     ip: Option<String>,
     helo: Option<String>,
     mail_from: Option<String>,
 }
 
-impl<R: BufRead> Batch<R> {
+impl<R: BufRead> BatchLines<R> {
     /// Reads lines from here.
     pub fn new(reader: R) -> Self {
-        Self {
-            reader,
-            line: Vec::new(),
-            line_number: 0,
-            message_bytes_max: MESSAGE_BYTES_MAX,
-            folder: None,
-            finished: false,
-        }
+        Self { reader, line_number: 0, message_bytes_max: MESSAGE_BYTES_MAX, finished: false }
     }
 
     /// Another limit than [`MESSAGE_BYTES_MAX`].
@@ -71,23 +79,16 @@ impl<R: BufRead> Batch<R> {
         self
     }
 
-    /// Looks for relative paths that are not there in this folder too.
-    #[must_use]
-    pub fn with_folder(mut self, folder: Option<PathBuf>) -> Self {
-        self.folder = folder;
-        self
-    }
-
-    /// Reads the next line; false at the end.
-    fn read_line(&mut self) -> Result<bool, InputCause> {
-        self.line.clear();
+    /// Reads the next line; empty at the end.
+    fn read_line(&mut self) -> Result<Vec<u8>, InputCause> {
+        let mut line = Vec::new();
         self.line_number += 1;
         let limit = (self.message_bytes_max / 3).saturating_mul(4).saturating_add(LINE_OVERHEAD_BYTES_MAX);
-        self.reader.by_ref().take(limit).read_until(b'\n', &mut self.line)?;
-        if self.line.len() as u64 == limit && !self.line.ends_with(b"\n") && self.skip_line()? {
+        self.reader.by_ref().take(limit).read_until(b'\n', &mut line)?;
+        if line.len() as u64 == limit && !line.ends_with(b"\n") && self.skip_line()? {
             return Err(InputCause::TooLong { limit: self.message_bytes_max });
         }
-        Ok(!self.line.is_empty())
+        Ok(line)
     }
 
     /// Reads on to the end of the line without keeping it; false when it ended already.
@@ -111,21 +112,75 @@ impl<R: BufRead> Batch<R> {
             }
         }
     }
+}
 
-    fn message(&self) -> Result<BatchMessage, InputError> {
-        let failed = |id: &Option<String>, path: &Option<PathBuf>, cause| InputError {
-            id: id.clone(),
-            place: Place::Line(self.line_number, path.clone()),
+impl<R: BufRead> Iterator for BatchLines<R> {
+    type Item = BatchLine;
+
+    fn next(&mut self) -> Option<BatchLine> {
+        while !self.finished {
+            match self.read_line() {
+                Ok(line) if line.is_empty() => self.finished = true,
+                Ok(line) if line.trim_ascii().is_empty() => {}
+                octets => {
+                    // Behind an error of the system there is nothing more to read.
+                    self.finished = matches!(octets, Err(InputCause::Read(_)));
+                    return Some(BatchLine { number: self.line_number, octets });
+                }
+            }
+        }
+        None
+    }
+}
+
+impl BatchLine {
+    /// Octets that it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.octets.as_ref().map_or(0, Vec::len)
+    }
+
+    /// True when nothing of it could be read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl BatchReader {
+    /// A reader that looks for relative paths that are not there in this folder too.
+    #[must_use]
+    pub fn new(folder: Option<PathBuf>) -> Self {
+        Self { message_bytes_max: MESSAGE_BYTES_MAX, folder }
+    }
+
+    /// Another limit than [`MESSAGE_BYTES_MAX`].
+    #[must_use]
+    pub fn with_message_bytes_max(mut self, limit: u64) -> Self {
+        self.message_bytes_max = limit;
+        self
+    }
+
+    /// The message of a line, in `room`, whose memory it takes and whose content it does not.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn read(&self, line: BatchLine, room: Vec<u8>) -> Result<BatchMessage, InputError> {
+        let number = line.number;
+        let failed = |id: Option<String>, path: Option<PathBuf>, cause| InputError {
+            id,
+            place: Place::Line(number, path),
             cause,
         };
-        let line: Line =
-            serde_json::from_slice(&self.line).map_err(|error| failed(&None, &None, InputCause::BadLine(error)))?;
-        let octets = self.octets(&line).map_err(|cause| failed(&line.id, &line.path, cause))?;
+        let octets = line.octets.map_err(|cause| failed(None, None, cause))?;
+        let line: Line<'_> =
+            serde_json::from_slice(&octets).map_err(|error| failed(None, None, InputCause::BadLine(error)))?;
+        let octets = self.octets(&line, room).map_err(|cause| failed(line.id.clone(), line.path.clone(), cause))?;
         let ip = match line.ip.as_deref().map(str::trim) {
             None | Some("") => None,
-            Some(text) => Some(text.parse().map_err(|_| failed(&line.id, &None, InputCause::BadAddress))?),
+            Some(text) => Some(text.parse().map_err(|_| failed(line.id.clone(), None, InputCause::BadAddress))?),
         };
-        let id = line.id.unwrap_or_else(|| format!("line-{}", self.line_number));
+        let id = line.id.unwrap_or_else(|| format!("line-{number}"));
         let without_brackets = |it: String| match it.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')) {
             Some(inside) => inside.to_owned(),
             None => it,
@@ -142,38 +197,19 @@ impl<R: BufRead> Batch<R> {
         }
     }
 
-    fn octets(&self, line: &Line) -> Result<Vec<u8>, InputCause> {
+    fn octets(&self, line: &Line<'_>, mut room: Vec<u8>) -> Result<Vec<u8>, InputCause> {
+        room.clear();
         match (&line.path, &line.message_b64) {
-            (Some(path), None) => read_message(self.open(path)?, self.message_bytes_max),
+            (Some(path), None) => read_message(self.open(path)?, self.message_bytes_max, room),
             (None, Some(text)) => {
-                let octets = STANDARD.decode(text)?;
-                if octets.len() as u64 > self.message_bytes_max {
+                STANDARD.decode_vec(text.as_bytes(), &mut room)?;
+                if room.len() as u64 > self.message_bytes_max {
                     return Err(InputCause::TooLong { limit: self.message_bytes_max });
                 }
-                Ok(octets)
+                Ok(room)
             }
             _ => Err(InputCause::NotOneSource),
         }
-    }
-}
-
-impl<R: BufRead> Iterator for Batch<R> {
-    type Item = Result<BatchMessage, InputError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        while !self.finished {
-            match self.read_line() {
-                Ok(true) if self.line.trim_ascii().is_empty() => {}
-                Ok(true) => return Some(self.message()),
-                Ok(false) => self.finished = true,
-                Err(cause) => {
-                    // Behind an error of the system there is nothing more to read.
-                    self.finished = matches!(cause, InputCause::Read(_));
-                    return Some(Err(InputError { id: None, place: Place::Line(self.line_number, None), cause }));
-                }
-            }
-        }
-        None
     }
 }
 
@@ -185,12 +221,13 @@ mod tests {
     use super::*;
 
     fn read(lines: &str) -> Vec<String> {
-        let batch = Batch::new(lines.as_bytes()).with_message_bytes_max(9);
+        let reader = BatchReader::new(None).with_message_bytes_max(9);
         let shown = |item: Result<BatchMessage, InputError>| match item {
             Ok(it) => format!("{} {:?}", it.id, String::from_utf8(it.octets).unwrap()),
             Err(error) => error.to_string(),
         };
-        batch.map(shown).collect()
+        let lines = BatchLines::new(lines.as_bytes()).with_message_bytes_max(9);
+        lines.map(|line| shown(reader.read(line, b"what was there before".to_vec()))).collect()
     }
 
     #[test]
@@ -203,7 +240,8 @@ mod tests {
             helo: Some("mx.example".to_owned()),
             mail_from: Some("a@b.example".to_owned()),
         };
-        assert_eq!(Batch::new(line.as_bytes()).map(Result::unwrap).collect::<Vec<_>>(), [wanted]);
+        let found = BatchLines::new(line.as_bytes()).map(|line| BatchReader::new(None).read(line, Vec::new()).unwrap());
+        assert_eq!(found.collect::<Vec<_>>(), [wanted]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::{MESSAGE, ZONE, demo_path, file, folder, run};
 fn help_names_the_exit_codes() {
     let help = run(&["--help"]);
     assert_eq!((help.code, help.err.as_str()), (Some(0), ""));
-    for code in ["0", "64", "65", "66", "69", "74"] {
+    for code in ["0", "1", "64", "65", "66", "69", "71", "74", "75"] {
         assert!(
             help.out.lines().any(|line| line.trim_start().starts_with(&format!("{code}  "))),
             "{code}\n{}",

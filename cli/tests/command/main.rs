@@ -1,10 +1,12 @@
 //! The command as its users meet it: the built program, its output and its exit codes.
 
+mod backend;
 mod batch;
 mod demo;
 mod explain;
 mod failures;
 mod network;
+mod resolve;
 mod sign;
 mod spf;
 mod verify;
@@ -36,8 +38,14 @@ fn run(arguments: &[&str]) -> Run {
 }
 
 fn run_with_input(arguments: &[&str], input: &[u8]) -> Run {
+    run_in(&[], arguments, input)
+}
+
+/// A run with these variables in its environment.
+fn run_in(environment: &[(&str, &str)], arguments: &[&str], input: &[u8]) -> Run {
     let mut child = Command::new(env!("CARGO_BIN_EXE_mailproof"))
         .args(arguments)
+        .envs(environment.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -1,26 +1,9 @@
 use std::net::UdpSocket;
-use std::thread;
 
 use mailproof::zone::Zone;
-use mailproof_testkit::responder::{Responder, Transport};
+use mailproof_fault_dns::{Plan, Server};
 
 use crate::{MESSAGE, ZONE, file, folder, run, run_with_input};
-
-/// A DNS server on a port of its own, for as long as the test runs.
-fn server(zone: &str) -> String {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = socket.local_addr().unwrap().to_string();
-    let responder = Responder::new(Zone::from_yaml(zone).unwrap());
-    thread::spawn(move || {
-        let mut query = [0; 4096];
-        while let Ok((count, from)) = socket.recv_from(&mut query) {
-            if let Some(reply) = responder.reply(&query[..count], Transport::Udp) {
-                let _ = socket.send_to(&reply, from);
-            }
-        }
-    });
-    address
-}
 
 /// An address at which nobody listens.
 fn nobody() -> String {
@@ -30,7 +13,8 @@ fn nobody() -> String {
 #[test]
 fn answers_come_from_the_resolver_that_was_named() {
     let dir = folder("network");
-    let (server, message) = (server(ZONE), file(&dir, "one.eml", MESSAGE));
+    let server = Server::start(Zone::from_yaml(ZONE).unwrap(), Plan::new(0)).unwrap();
+    let (server, message) = (server.addr().to_string(), file(&dir, "one.eml", MESSAGE));
     let envelope = ["--ip", "192.0.2.1", "--helo", "mx.a.example", "--mail-from", "x@a.example"];
     let verify = run(&[&["verify", "--json", "--resolver", &server], &envelope[..], &[&message]].concat());
     assert_eq!(verify.code, Some(0), "{}", verify.err);

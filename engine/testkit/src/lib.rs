@@ -11,4 +11,5 @@ pub mod random;
 pub mod responder;
 pub mod scenario;
 pub mod servers;
+pub mod stream;
 pub mod verify;

@@ -1,4 +1,5 @@
 //! `mailproof-testkit corpus [DIR] [--set S]...`: runs the corpus and prints one line a set.
+//! `mailproof-testkit stream --count N --seed S --out DIR`: writes a stream for `mailproof verify --batch`.
 //! `mailproof-testkit differential [--count N] [--seed S]`: compares with other implementations on random cases.
 
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use clap::{Parser, Subcommand};
 use mailproof_testkit::corpus::exceptions::EXCEPTIONS;
 #[cfg(feature = "oracles")]
 use mailproof_testkit::differential;
-use mailproof_testkit::{corpus, demo};
+use mailproof_testkit::{corpus, demo, stream};
 
 #[derive(Parser)]
 #[command(about = "Test tools of Mailproof")]
@@ -43,6 +44,27 @@ enum Command {
         /// The folder
         dir: PathBuf,
     },
+    /// Write a stream of signed messages for measuring, with the zone of its domains
+    Stream {
+        /// Messages
+        #[arg(long, default_value_t = 20_000)]
+        count: u64,
+        /// Domains that send them
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=65_000))]
+        domains: u64,
+        /// Where the random numbers start
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// KiB of a body on average
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=10_240))]
+        kib: u64,
+        /// Put the messages into the stream as base64 instead of files beside it
+        #[arg(long)]
+        inline: bool,
+        /// The folder, which gets stream.jsonl, zone.yml and messages/
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
     /// Compare with mail-auth, pyspf and dkimpy on random cases
     #[cfg(feature = "oracles")]
     Differential {
@@ -72,16 +94,14 @@ fn main() -> ExitCode {
             None => no_corpus(),
         },
         Command::Hostile { dir } => dir.or_else(corpus::directory).map_or_else(no_corpus, |dir| time_hostile(&dir)),
-        Command::DemoMailbox { dir } => match demo::write(&dir) {
-            Ok(count) => {
-                println!("{count} messages");
-                ExitCode::SUCCESS
-            }
-            Err(error) => {
-                eprintln!("mailproof-testkit: {error}");
-                ExitCode::FAILURE
-            }
-        },
+        Command::DemoMailbox { dir } => written(demo::write(&dir).map(|count| format!("{count} messages"))),
+        Command::Stream { count, domains, seed, kib, inline, out } => {
+            let body_bytes = usize::try_from(kib * 1024).unwrap_or(usize::MAX);
+            let options = stream::Options { count, domain_count: domains, seed, body_bytes, is_inline: inline };
+            written(
+                stream::write(&out, &options).map(|octets| format!("seed {seed}: {count} messages, {octets} octets")),
+            )
+        }
         #[cfg(feature = "oracles")]
         Command::Differential { count, python_count, seed, only } => {
             let python_count = python_count.unwrap_or((count / 4).min(PYTHON_COUNT_DEFAULT_MAX));
@@ -104,6 +124,19 @@ fn run_differential(options: &differential::Options) -> ExitCode {
         Err(error) => {
             eprintln!("mailproof-testkit: {error}");
             ExitCode::from(1)
+        }
+    }
+}
+
+fn written(outcome: Result<String, String>) -> ExitCode {
+    match outcome {
+        Ok(told) => {
+            println!("{told}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("mailproof-testkit: {error}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -34,6 +34,7 @@ pub struct Lookup {
     mismatch_count: u32,
     /// The query that stands in `room`, and how long it is.
     written: Option<(Sent, usize)>,
+    heard: Option<Heard>,
     room: [u8; QUERY_BYTES_MAX],
 }
 
@@ -111,10 +112,37 @@ struct Sent {
     options: QueryOptions,
 }
 
+/// What carries a query.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Transport {
+pub enum Transport {
+    /// Datagrams.
     Udp,
+    /// A connection.
     Tcp,
+}
+
+/// What a message from a server was taken for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Heard {
+    /// The answer.
+    Answer,
+    /// An alias whose target is asked for next: [`Lookup::asked`].
+    Alias,
+    /// More records or aliases than are looked at; the lookup ends.
+    OverLimit,
+    /// Cut off, so that TCP has to tell.
+    Truncated,
+    /// The question in other letter case than asked, which a forger might have guessed: TCP has to tell.
+    OtherCase,
+    /// The server gave no answer.
+    Error(ServerError),
+    /// It breaks the rules of the format.
+    Malformed,
+    /// It belongs to no query; ignored, whatever it says.
+    NoMatch,
+    /// The lookup had ended.
+    Late,
 }
 
 #[derive(Debug)]
@@ -160,6 +188,7 @@ impl Lookup {
             failure: Failure::Unreachable,
             mismatch_count: 0,
             written: None,
+            heard: None,
             room: [0; QUERY_BYTES_MAX],
         };
         it.set_servers(servers);
@@ -185,6 +214,7 @@ impl Lookup {
         self.random = Random::new(seed);
         self.state = State::Choosing;
         self.failure = Failure::Unreachable;
+        self.heard = None;
     }
 
     fn set_servers(&mut self, servers: &[ServerTraits]) {
@@ -209,7 +239,7 @@ impl Lookup {
 
     /// A datagram came from a server, from the address and port the query went to.
     pub fn udp_received(&mut self, server: usize, datagram: &[u8]) {
-        self.received(server, Transport::Udp, datagram);
+        self.heard = Some(self.received(server, Transport::Udp, datagram));
     }
 
     /// A datagram could not be sent, or the server's host said that nobody listens.
@@ -219,7 +249,7 @@ impl Lookup {
 
     /// A message came from a server over TCP; without the two octets of its length.
     pub fn tcp_received(&mut self, server: usize, message: &[u8]) {
-        self.received(server, Transport::Tcp, message);
+        self.heard = Some(self.received(server, Transport::Tcp, message));
     }
 
     /// A connection could not be made, or ended before there was a reply.
@@ -240,6 +270,18 @@ impl Lookup {
     pub fn udp_query(&mut self, server: usize) -> Option<&[u8]> {
         let sent = self.servers.get(server)?.udp?;
         Some(query(&mut self.written, sent, &self.question, &mut self.room))
+    }
+
+    /// What the last message that came was taken for.
+    #[must_use]
+    pub fn heard(&self) -> Option<Heard> {
+        self.heard
+    }
+
+    /// What is being asked: the question, or the target of an alias.
+    #[must_use]
+    pub fn asked(&self) -> &Question {
+        &self.question
     }
 
     /// Replies that were ignored because they did not match a query: many are a sign of an attack (RFC 5452).
@@ -332,9 +374,9 @@ impl Lookup {
         }
     }
 
-    fn received(&mut self, index: usize, transport: Transport, message: &[u8]) {
+    fn received(&mut self, index: usize, transport: Transport, message: &[u8]) -> Heard {
         if matches!(self.state, State::Done(_)) {
-            return;
+            return Heard::Late;
         }
         let sent = self.servers.get(index).and_then(|server| match transport {
             Transport::Udp => server.udp,
@@ -342,17 +384,19 @@ impl Lookup {
         });
         let Some(sent) = sent else {
             self.mismatch_count = self.mismatch_count.saturating_add(1);
-            return;
+            return Heard::NoMatch;
         };
         let query = query(&mut self.written, sent, &self.question, &mut self.room);
         let read = || wire::read_reply(message, &self.question, self.links.as_ref(), self.options.trusts_ad);
-        let reply = match (wire::matches(query, message), transport) {
+        let found = wire::matches(query, message);
+        let reply = match (found, transport) {
             (Match::Exact, _) | (Match::OtherCase, Transport::Tcp) => Some(read()),
             // Either the server does not keep the case, or a forger guessed the ID: TCP tells.
             (Match::OtherCase, Transport::Udp) => Some(Reply::Truncated),
             (Match::ErrorOnly, _) => Some(read()).filter(|reply| matches!(reply, Reply::Error(_))),
             (Match::No, _) => None,
         };
+        let heard = Heard::of(reply.as_ref(), found == Match::OtherCase && transport == Transport::Udp);
         match reply {
             None => self.mismatch_count = self.mismatch_count.saturating_add(1),
             Some(Reply::Answer(answer)) => self.state = State::Done(answer),
@@ -366,6 +410,7 @@ impl Lookup {
             Some(Reply::Error(_)) => self.give_up_on(index, Failure::Refused),
             Some(Reply::Malformed | Reply::Truncated) => self.give_up_on(index, Failure::Malformed),
         }
+        heard
     }
 
     /// Asks for the target of an alias, all servers anew.
@@ -474,6 +519,21 @@ fn query<'a>(
     };
     *written = Some((sent, len));
     room.get(..len).unwrap_or_default()
+}
+
+impl Heard {
+    fn of(reply: Option<&Reply>, is_other_case: bool) -> Self {
+        match reply {
+            None => Self::NoMatch,
+            Some(Reply::Answer(_)) => Self::Answer,
+            Some(Reply::Alias(_)) => Self::Alias,
+            Some(Reply::OverLimit) => Self::OverLimit,
+            Some(Reply::Truncated) if is_other_case => Self::OtherCase,
+            Some(Reply::Truncated) => Self::Truncated,
+            Some(&Reply::Error(error)) => Self::Error(error),
+            Some(Reply::Malformed) => Self::Malformed,
+        }
+    }
 }
 
 impl Default for LookupOptions {

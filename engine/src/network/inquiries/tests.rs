@@ -562,7 +562,7 @@ fn any_faults() -> impl Strategy<Value = Faults> {
 }
 
 fn options(servers: usize) -> NetworkOptions {
-    let mut options = NetworkOptions::new(vec![([127, 0, 0, 1], 53).into(); servers]);
+    let mut options = NetworkOptions::new(vec![std::net::SocketAddr::from(([127, 0, 0, 1], 53)); servers]);
     options.lookup.first_try_time = Duration::from_millis(50);
     options.lookup.try_time = Duration::from_millis(200);
     options.lookup.total_time = Duration::from_millis(800);
