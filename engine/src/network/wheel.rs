@@ -161,7 +161,7 @@ mod tests {
                 while let Some(fired) = wheel.next_expired(Timestamp::from_milliseconds(now)) {
                     let due = plain.remove(&fired).unwrap();
                     if due > now {
-                        // Further off than the wheel is round: set again.
+                        // It was further off than the wheel is round: set again, be it for the last millisecond.
                         wheel.set(fired, Timestamp::from_milliseconds(due));
                         plain.insert(fired, due);
                     }

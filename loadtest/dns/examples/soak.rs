@@ -50,11 +50,7 @@ struct Load {
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let minutes: f64 = arguments.first().and_then(|it| it.parse().ok()).unwrap_or(30.0);
-    let backend = match arguments.get(1).map(String::as_str) {
-        Some("uring") => mailproof_io::Choice::Uring,
-        Some("epoll") => mailproof_io::Choice::Epoll,
-        _ => mailproof_io::Choice::Auto,
-    };
+    let backend = arguments.get(1).map_or("auto", String::as_str);
     let restart_every = Duration::from_secs(arguments.get(2).and_then(|it| it.parse().ok()).unwrap_or(60));
     let (mails, records) = mails(0, MAILS);
     let offline = Engine::builder().zone(records.to_zone()).build().expect("an engine of a zone");
@@ -70,7 +66,7 @@ fn main() -> ExitCode {
         return ExitCode::from(69);
     };
     let mut options = NetworkOptions::new(vec![unbound.address()]);
-    options.backend = backend;
+    options.backend = backend.parse().expect("auto, uring or epoll");
     options.port_time_max = Duration::from_secs(5);
     let cache = CacheOptions { positive_max: KEPT, negative_max: KEPT, ..CacheOptions::default() };
     let engine = Engine::builder().network(options).cache(cache).build().expect("an engine of the network");
