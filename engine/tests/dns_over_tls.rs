@@ -64,7 +64,7 @@ fn configuration(address: SocketAddr, directory: &Path) -> String {
 
 fn options(address: SocketAddr, name: &str, root: &CertifiedIssuer<'static, KeyPair>) -> NetworkOptions {
     let upstream = Upstream { address, tls_name: Some(name.into()) };
-    let mut options = NetworkOptions::new([upstream]);
+    let mut options = NetworkOptions::with_upstreams(vec![upstream]);
     options.threads = 1;
     options.tls.system_roots = false;
     options.tls.add_roots(root.pem().as_bytes()).unwrap();

@@ -13,6 +13,7 @@ mod upstream;
 mod wheel;
 mod worker;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use mailproof_proto::dns::lookup::LookupOptions;
@@ -85,11 +86,17 @@ pub struct NetworkStatistics {
 }
 
 impl NetworkOptions {
-    /// The options for these servers.
+    /// The options for servers that are asked in clear.
     #[must_use]
-    pub fn new(servers: impl IntoIterator<Item: Into<Upstream>>) -> Self {
+    pub fn new(servers: Vec<SocketAddr>) -> Self {
+        Self::with_upstreams(servers.into_iter().map(Upstream::from).collect())
+    }
+
+    /// The options for servers each of which says how it is asked.
+    #[must_use]
+    pub fn with_upstreams(servers: Vec<Upstream>) -> Self {
         Self {
-            servers: servers.into_iter().map(Into::into).collect(),
+            servers,
             threads: 0,
             backend: mailproof_io::Choice::Auto,
             lookup: LookupOptions::default(),
@@ -128,7 +135,7 @@ impl NetworkOptions {
             return Err(ResolverError::NoServers { path: None });
         }
         let servers: Result<Vec<Upstream>, _> = servers.iter().map(|text| text.as_ref().parse()).collect();
-        Ok(Self::new(servers?))
+        Ok(Self::with_upstreams(servers?))
     }
 }
 
