@@ -3,9 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use mailproof::network::DriverError;
 use mailproof::resolver::ResolverError;
 use mailproof::zone::ZoneError;
-use mailproof_io::DriverError;
 
 use crate::input::InputError;
 

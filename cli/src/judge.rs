@@ -12,10 +12,10 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use mailproof::network::NetworkOptions;
+use mailproof::network::{Backend, Choice};
 use mailproof::resolver::ResolverError;
 use mailproof::zone::Zone;
 use mailproof::{Engine, EngineBuilder, Session};
-use mailproof_io::{Backend, Choice};
 use mailproof_proto::dmarc::Discovery;
 use mailproof_proto::limits::HEADER_BLOCK_BYTES_MAX;
 use mailproof_proto::time::Timestamp;

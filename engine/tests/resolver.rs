@@ -339,7 +339,10 @@ fn configurations() {
     let servers = text(&["192.0.2.1", "192.0.2.1:54", "2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:54"]).unwrap();
     assert_eq!(servers, ["192.0.2.1:53", "192.0.2.1:54", "[2001:db8::1]:53", "[2001:db8::1]:53", "[2001:db8::1]:54"]);
     let error = text(&["dns.example"]).unwrap_err().to_string();
-    assert_eq!(error, "dns.example: not the address of a DNS server (IP or IP:PORT, [IP]:PORT for IPv6)");
+    assert_eq!(
+        error,
+        "dns.example: not the address of a DNS server (IP or IP:PORT, [IP]:PORT for IPv6; #NAME after it for TLS)"
+    );
     assert_eq!(text(&[]).unwrap_err().to_string(), "no DNS server is configured");
 
     let path = std::env::temp_dir().join(format!("mailproof-resolv-conf-{}", std::process::id()));

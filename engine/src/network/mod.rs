@@ -18,6 +18,8 @@ use std::time::Duration;
 
 use mailproof_proto::dns::lookup::LookupOptions;
 
+pub use mailproof_io::{Backend, Choice, DriverError, Statistics as DriverStatistics};
+
 pub use self::calls::{Completion, Completions};
 pub(crate) use self::calls::{CompletionQueue, Gathering};
 pub(crate) use self::jobs::Job;
