@@ -32,8 +32,7 @@ impl Mailproof {
     /// When SPF, the signature or DMARC does not pass.
     #[must_use]
     pub fn verdict(&mut self, message: &[u8]) -> &str {
-        self.session.restart(Envelope::new(CLIENT, HELO, MAIL_FROM));
-        self.session.push(message);
+        self.session.take_whole(message, Envelope::new(CLIENT, HELO, MAIL_FROM));
         let verdict = self.session.finish();
         assert_eq!(verdict.spf.result, SpfResult::Pass);
         assert_eq!(verdict.dkim[0].result, DkimResult::Pass);

@@ -166,15 +166,8 @@ impl Judge {
     ) -> Work<Result<T, &'static str>> {
         let session = self.free.borrow_mut().pop();
         let begun = guarded(|| {
-            let mut session = match session {
-                Some(mut session) => {
-                    session.restart(envelope);
-                    session
-                }
-                None => self.engine.session(envelope),
-            };
-            session.push(octets);
-            session.end();
+            let mut session = session.unwrap_or_else(|| self.engine.session(Envelope::default()));
+            session.take_whole(octets, envelope);
             let is_done = matches!(session.poll(), Progress::Done);
             (session, is_done)
         });

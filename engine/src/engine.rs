@@ -86,16 +86,16 @@ impl Engine {
     /// [`MESSAGE_TIME_MAX`](mailproof_proto::limits::MESSAGE_TIME_MAX). Whatever the octets are, the answer is a verdict.
     #[must_use]
     pub fn verify(&self, message: &[u8], envelope: Envelope) -> Verdict {
-        let mut session = self.session(envelope);
-        session.push(message);
+        let mut session = Session::idle(self.clone());
+        session.take_whole(message, envelope);
         session.into_verdict()
     }
 
     /// Verifies a whole message as [`Engine::verify`] does, without blocking: for any executor.
     #[cfg(feature = "network")]
     pub async fn verify_async(&self, message: &[u8], envelope: Envelope) -> Verdict {
-        let mut session = self.session(envelope);
-        session.push(message);
+        let mut session = Session::idle(self.clone());
+        session.take_whole(message, envelope);
         session.finish_async().await.clone()
     }
 

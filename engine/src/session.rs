@@ -44,27 +44,51 @@ struct Asking {
 
 impl Session {
     pub(crate) fn new(engine: Engine, envelope: Envelope) -> Self {
+        let mut it = Self::with_envelope(engine, envelope);
+        it.ask_ahead();
+        it
+    }
+
+    /// A session without a message.
+    pub(crate) fn idle(engine: Engine) -> Self {
+        Self::with_envelope(engine, Envelope::default())
+    }
+
+    fn with_envelope(engine: Engine, envelope: Envelope) -> Self {
         let verification = Verification::new(Arc::clone(engine.options()), envelope, engine.now());
-        let mut it = Self {
+        Self {
             engine,
             verification,
             recent: Recent::default(),
             #[cfg(feature = "network")]
             asking: Asking::default(),
-        };
-        it.ask_ahead();
-        it
+        }
     }
 
     /// Forgets the message and starts on the next one, keeping its memory.
     pub fn restart(&mut self, envelope: Envelope) {
+        self.begin(envelope);
+        self.ask_ahead();
+    }
+
+    /// Forgets the message and takes the next one whole; what is left is [`Session::poll`], or one of the ways to finish.
+    /// Nothing is asked ahead of its end, which spares the looks that would take.
+    pub fn take_whole(&mut self, message: &[u8], envelope: Envelope) {
+        self.begin(envelope);
+        self.verification.push(message);
+        self.verification.end();
+    }
+
+    fn begin(&mut self, envelope: Envelope) {
         self.verification.restart(envelope, self.engine.now());
         #[cfg(feature = "network")]
         {
-            // Answers to the message before would come to this one.
-            self.asking = Asking::default();
+            if self.asking.open_count > 0 {
+                // Answers to the message before would come to this one.
+                self.asking = Asking::default();
+            }
+            (self.asking.has_begun, self.asking.has_header) = (false, false);
         }
-        self.ask_ahead();
     }
 
     /// Takes the next octets of the message: header block, empty line and body, cut anywhere, with CRLF line ends.
