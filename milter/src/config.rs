@@ -2,6 +2,7 @@
 //!
 //! Reading is all or nothing: what comes out can be used as it is. A fault names the file, the line and the key.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -9,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use mailproof::network::{Choice, NetworkOptions};
+use mailproof::resolver::ResolverError;
 use mailproof_proto::authres::AuthservId;
 use mailproof_proto::dmarc::Discovery;
 use mailproof_proto::spf::SpfOptions;
@@ -36,16 +39,22 @@ pub struct Config {
     pub status_listen: Vec<Endpoint>,
     /// Permission bits of unix sockets.
     pub socket_mode: FileMode,
+    /// Owner of unix sockets; the account of the process when empty.
+    pub socket_owner: String,
     /// Group of unix sockets; that of the process when empty.
     pub socket_group: String,
     /// Threads that work; one a processor when 0.
     pub threads: u16,
-    /// Connections open at a time; more are refused.
+    /// How the threads wait: by io_uring or by epoll.
+    pub io_backend: BackendWord,
+    /// Connections of one socket open at a time; more wait.
     pub connections_max: u32,
     /// Seconds after which a connection on which nothing happens is closed.
     pub idle_seconds: u32,
     /// Seconds that connections have to end when the process is told to.
     pub drain_seconds: u32,
+    /// Give up rights that are not needed, where the kernel can do that: Landlock and seccomp.
+    pub sandbox: bool,
     /// Resolvers; those of the system when none is named.
     pub resolvers: Vec<ResolverAddress>,
     /// How messages are judged.
@@ -121,6 +130,19 @@ pub struct HeaderSettings {
 pub struct LogSettings {
     /// The form of a line.
     pub format: Format,
+}
+
+/// How threads wait for sockets.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackendWord {
+    /// io_uring where it works, else epoll.
+    #[default]
+    Auto,
+    /// io_uring; the daemon does not start where it is refused.
+    Uring,
+    /// epoll.
+    Epoll,
 }
 
 /// An authserv-id, checked; or none.
@@ -244,6 +266,24 @@ impl Config {
         own.into_iter().chain(self.other_authserv_ids.iter().filter_map(|name| name.0.clone())).collect()
     }
 
+    /// How names are asked for, and with how many threads.
+    ///
+    /// # Errors
+    /// [`ResolverError`] when no resolver is set and the system names none.
+    pub fn network(&self) -> Result<NetworkOptions, ResolverError> {
+        let mut options = match self.resolvers.is_empty() {
+            true => NetworkOptions::from_system()?,
+            false => NetworkOptions::new(self.resolvers.iter().map(|it| it.0).collect()),
+        };
+        options.threads = self.threads.into();
+        options.backend = match self.io_backend {
+            BackendWord::Auto => Choice::Auto,
+            BackendWord::Uring => Choice::Uring,
+            BackendWord::Epoll => Choice::Epoll,
+        };
+        Ok(options)
+    }
+
     /// How long nothing may happen on a connection.
     #[must_use]
     pub fn idle_time(&self) -> Duration {
@@ -260,11 +300,14 @@ impl Default for Config {
             policy_listen: Vec::new(),
             status_listen: Vec::new(),
             socket_mode: FileMode(0o660),
+            socket_owner: String::new(),
             socket_group: String::new(),
             threads: 0,
+            io_backend: BackendWord::Auto,
             connections_max: 10_000,
             idle_seconds: 7200,
             drain_seconds: 30,
+            sandbox: true,
             resolvers: Vec::new(),
             verify: VerifySettings::default(),
             skip: SkipSettings::default(),
@@ -324,6 +367,16 @@ impl FromStr for Endpoint {
             Some(("tcp", address)) => address.parse().map(Self::Tcp).map_err(|_| wrong()),
             Some(("systemd", name)) if !name.is_empty() => Ok(Self::Systemd(name.to_owned())),
             _ => Err(wrong()),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "tcp:{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Systemd(name) => write!(f, "systemd:{name}"),
         }
     }
 }

@@ -13,6 +13,7 @@ mod worker;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use mailproof_io::{Backend, Choice};
 use mailproof_proto::dns::lookup::LookupOptions;
 
 pub use self::calls::{Completion, Completions};

@@ -91,7 +91,8 @@ enum Message {
         stream: OwnedFd,
         service: Arc<dyn Service>,
     },
-    Stop,
+    /// No more work, and an end at this moment at the latest.
+    Stop(Instant),
 }
 
 impl Message {
@@ -296,11 +297,19 @@ impl Workers {
 
 impl Drop for Workers {
     fn drop(&mut self) {
+        self.shut_down(DRAIN_TIME);
+    }
+}
+
+impl Workers {
+    /// Ends the threads after the work they have, at the latest when this time is over; waits for them.
+    pub(crate) fn shut_down(&self, within: Duration) {
         if self.is_in_another_process() {
             return;
         }
+        let until = Instant::now() + within;
         for thread in &self.threads {
-            thread.inbox.put(Message::Stop);
+            thread.inbox.put(Message::Stop(until));
         }
         for thread in &self.threads {
             let handle = thread.handle.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -382,7 +391,7 @@ impl Worker {
             self.expire();
             self.deliver();
             if self.has_stopped() {
-                return;
+                return self.give_up();
             }
         }
     }
@@ -456,7 +465,7 @@ impl Worker {
                 self.conversations.ended(socket.index());
             }
             Heard::Conversation(slot) => self.carry_out(slot, now),
-            Heard::Sent(socket) => self.conversations.sent(socket.index(), &mut self.sockets.driver),
+            Heard::Sent(socket) => self.conversations.sent(socket.index(), now, &mut self.sockets.driver),
             Heard::Accepted(socket, service) => self.pass_on(socket, service),
             Heard::AcceptFailed(service) => {
                 if let Some(listening) = self.services.get_mut(service as usize) {
@@ -490,7 +499,7 @@ impl Worker {
                 Message::Verify(job) => self.jobs.start(job),
                 Message::Listen { listener, service } => self.listen(listener, service),
                 Message::Converse { stream, service } => self.converse(stream, service),
-                Message::Stop => self.stop(now),
+                Message::Stop(until) => self.stop(until, now),
             }
         }
     }
@@ -518,9 +527,10 @@ impl Worker {
         let now = self.now();
         self.inquiries.expire(now, &mut self.sockets);
         self.jobs.expire(now);
-        while let Some(slot) = self.conversations.wake_next(now) {
+        while let Some(slot) = self.conversations.wake_next(now, &mut self.sockets.driver) {
             self.carry_out(slot, now);
         }
+        self.conversations.expire_closing(now, &mut self.sockets.driver);
     }
 
     /// Hands answers to those who wait for them.
@@ -580,7 +590,7 @@ impl Worker {
 
     fn carry_out(&mut self, slot: usize, now: Timestamp) {
         let mut questions = std::mem::take(&mut self.questions);
-        self.conversations.carry_out(slot, &mut self.sockets.driver, &mut questions);
+        self.conversations.carry_out(slot, now, &mut self.sockets.driver, &mut questions);
         for (id, question) in questions.drain(..) {
             self.ask_for(Local::Conversation(id), question, now);
         }
@@ -599,7 +609,10 @@ impl Worker {
 
     /// Gives a connection that was accepted to the next worker.
     fn pass_on(&mut self, socket: SocketId, service: u32) {
-        let Some(listening) = self.services.get_mut(service as usize) else { return };
+        let Some(listening) = self.services.get_mut(service as usize) else {
+            // Accepted just before the listeners closed: the peer is told at once.
+            return self.sockets.close(socket);
+        };
         let Some(stream) = self.sockets.driver.release(socket) else { return };
         let count = listening.connections.fetch_add(1, Ordering::Relaxed) + 1;
         if count >= listening.service.connections_max() && !std::mem::replace(&mut listening.is_paused, true) {
@@ -625,7 +638,8 @@ impl Worker {
         let Ok(socket) = self.sockets.driver.add_stream(stream) else { return };
         let conversation = service.converse(&self.engine, peer);
         self.sockets.set_role(socket, Role::Conversation(socket));
-        self.conversations.add(socket, service, conversation, &mut self.sockets.driver);
+        let now = self.now();
+        self.conversations.add(socket, service, conversation, now, &mut self.sockets.driver);
     }
 
     /// Accepts again where a connection has ended.
@@ -638,8 +652,8 @@ impl Worker {
         }
     }
 
-    fn stop(&mut self, now: Timestamp) {
-        self.stopping = Some(Instant::now() + DRAIN_TIME);
+    fn stop(&mut self, until: Instant, now: Timestamp) {
+        self.stopping = Some(until);
         for listening in self.services.drain(..) {
             self.sockets.close(listening.socket);
         }
@@ -648,12 +662,23 @@ impl Worker {
         }
     }
 
-    fn has_stopped(&self) -> bool {
-        let is_idle = || self.jobs.is_empty() && self.conversations.count() == 0 && self.inquiries.open_count() == 0;
-        self.stopping.is_some_and(|until| is_idle() || Instant::now() >= until)
+    fn has_stopped(&mut self) -> bool {
+        let Some(until) = self.stopping else { return false };
+        if Instant::now() >= until {
+            return true;
+        }
+        if self.conversations.has_conversations() {
+            return false;
+        }
+        // Last replies go out now: nothing else may ever wake this thread.
+        if self.sockets.driver.glance().is_ok() {
+            self.look();
+        }
+        self.conversations.expire_closing(self.now(), &mut self.sockets.driver);
+        self.conversations.is_empty() && self.jobs.is_empty() && self.inquiries.open_count() == 0
     }
 
-    /// The sockets of this thread are of no use any more: everybody is answered with a failure.
+    /// This thread ends, or its sockets are of no use any more: everybody is answered with a failure.
     fn give_up(&mut self) {
         for socket in self.conversations.sockets() {
             self.conversations.ended(socket.index());
@@ -717,6 +742,10 @@ struct Counted {
 impl Service for Counted {
     fn converse(&self, engine: &Engine, peer: Peer) -> Box<dyn crate::service::Conversation> {
         self.service.converse(engine, peer)
+    }
+
+    fn idle_time(&self) -> Option<Duration> {
+        self.service.idle_time()
     }
 }
 
