@@ -161,6 +161,7 @@ smtpd_milters = unix:{socket}
 milter_default_action = accept
 disable_dns_lookups = yes
 smtpd_client_connection_count_limit = 0
+service_throttle_time = 1s
 ",
         folder = folder.display(),
         root = root.display(),

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -159,7 +160,18 @@ pub(crate) fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) ->
     }
 }
 
-/// A port of loopback that nobody has at the moment.
+/// A port of loopback that nobody has at the moment. Not one of those that the kernel chooses for connections: it would give
+/// it away whenever the process that listens there is started again.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let of_process = (std::process::id() * 64 % u32::from(PORTS)) as u16;
+    loop {
+        let number = of_process.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        if TcpListener::bind(("127.0.0.1", FIRST_PORT + number)).is_ok() {
+            return FIRST_PORT + number;
+        }
+    }
 }
+
+const FIRST_PORT: u16 = 12_000;
+const PORTS: u16 = 20_000;

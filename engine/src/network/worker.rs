@@ -7,7 +7,7 @@
 use std::hash::BuildHasher;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -48,6 +48,8 @@ struct Thread {
 struct Inbox {
     /// `None` once the thread is gone.
     messages: Mutex<Option<Vec<Message>>>,
+    /// The thread is about to end and has no work left. It waits for its peers, whose questions may be its to ask.
+    is_done: AtomicBool,
     waker: mailproof_io::Waker,
     statistics: Published,
 }
@@ -57,7 +59,7 @@ struct Inbox {
 struct Published {
     figures: Mutex<NetworkStatistics>,
     driver: Mutex<mailproof_io::Statistics>,
-    has_answered: std::sync::atomic::AtomicBool,
+    has_answered: AtomicBool,
     prefetches: AtomicU64,
     backend: Mutex<Option<Backend>>,
 }
@@ -186,6 +188,7 @@ impl Workers {
                 };
                 let inbox = Arc::new(Inbox {
                     messages: Mutex::new(Some(Vec::new())),
+                    is_done: AtomicBool::new(false),
                     waker: driver.waker(),
                     statistics: Published {
                         backend: Mutex::new(Some(driver.backend().clone())),
@@ -667,15 +670,19 @@ impl Worker {
         if Instant::now() >= until {
             return true;
         }
-        if self.conversations.has_conversations() {
-            return false;
+        if !self.conversations.has_conversations() {
+            // Last replies go out now: nothing else may ever wake this thread.
+            if self.sockets.driver.glance().is_ok() {
+                self.look();
+            }
+            self.conversations.expire_closing(self.now(), &mut self.sockets.driver);
         }
-        // Last replies go out now: nothing else may ever wake this thread.
-        if self.sockets.driver.glance().is_ok() {
-            self.look();
+        let is_done = self.conversations.is_empty() && self.jobs.is_empty() && self.inquiries.open_count() == 0;
+        let was_done = self.inbox.is_done.swap(is_done, Ordering::SeqCst);
+        if is_done && !was_done {
+            self.peers.iter().for_each(|peer| peer.waker.wake());
         }
-        self.conversations.expire_closing(self.now(), &mut self.sockets.driver);
-        self.conversations.is_empty() && self.jobs.is_empty() && self.inquiries.open_count() == 0
+        is_done && self.peers.iter().all(|peer| peer.is_done.load(Ordering::SeqCst))
     }
 
     /// This thread ends, or its sockets are of no use any more: everybody is answered with a failure.

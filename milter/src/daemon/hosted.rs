@@ -1,10 +1,12 @@
-//! What the engine's threads host: each connection gets the settings of the moment at which it came.
+//! What the engine's threads host: a milter connection has the settings of the moment at which it came, a policy request
+//! those of its own.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use mailproof::service::{Conversation, Peer, Service as Hosted};
+use mailproof::service::{Conversation, Host, Peer, Service as Hosted};
 use mailproof::{Engine, Options};
+use mailproof_proto::dns::{Answer, Question};
 
 use crate::metrics::{HttpConversation, Metrics, Status};
 use crate::{MilterConversation, PolicyConversation, Service};
@@ -69,8 +71,9 @@ impl Hosted for MilterHost {
 impl Hosted for PolicyHost {
     fn converse(&self, engine: &Engine, _: Peer) -> Box<dyn Conversation> {
         let settings = self.0.settings();
-        let engine = engine.with_options(Arc::clone(&settings.options));
-        Box::new(PolicyConversation::new(Arc::clone(&settings.service), engine))
+        let own = engine.with_options(Arc::clone(&settings.options));
+        let conversation = PolicyConversation::new(Arc::clone(&settings.service), own);
+        Box::new(RenewedPolicy { in_force: Arc::clone(&self.0), engine: engine.clone(), settings, conversation })
     }
 
     fn connections_max(&self) -> usize {
@@ -79,6 +82,43 @@ impl Hosted for PolicyHost {
 
     fn idle_time(&self) -> Option<Duration> {
         Some(self.0.settings().idle_time)
+    }
+}
+
+/// A connection of Postfix, whose requests get the settings of the moment at which they come.
+struct RenewedPolicy {
+    in_force: Arc<InForce>,
+    engine: Engine,
+    settings: Arc<Settings>,
+    conversation: PolicyConversation,
+}
+
+impl Conversation for RenewedPolicy {
+    fn received(&mut self, octets: &[u8], host: &mut Host<'_>) {
+        let settings = self.in_force.settings();
+        if !Arc::ptr_eq(&settings, &self.settings) {
+            let engine = self.engine.with_options(Arc::clone(&settings.options));
+            if self.conversation.renew(Arc::clone(&settings.service), engine) {
+                self.settings = settings;
+            }
+        }
+        self.conversation.received(octets, host);
+    }
+
+    fn answered(&mut self, question: &Question, answer: &Answer, host: &mut Host<'_>) {
+        self.conversation.answered(question, answer, host);
+    }
+
+    fn woken(&mut self, host: &mut Host<'_>) {
+        self.conversation.woken(host);
+    }
+
+    fn drain(&mut self, host: &mut Host<'_>) {
+        self.conversation.drain(host);
+    }
+
+    fn closed(&mut self) {
+        self.conversation.closed();
     }
 }
 
