@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::mail_server::skip;
 use crate::scenario;
 
 /// Every signature of a message is good for everybody who is here.
@@ -21,7 +22,7 @@ pub(crate) fn check(message: &str, signatures: usize, dns: SocketAddr, folder: &
 fn check_with_dkimpy(message: &str, signatures: usize) {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python");
     if !python.exists() {
-        println!("SKIPPED: dkimpy (.venv)");
+        skip("dkimpy (.venv)");
         return;
     }
     let program = "import sys, dkim\n\

@@ -8,6 +8,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use listenfd::ListenFd;
 use nix::unistd::{Group, User};
@@ -69,6 +71,14 @@ impl ListenError {
     pub fn is_of_configuration(&self) -> bool {
         matches!(self, Self::Unknown { .. })
     }
+
+    fn is_in_use(&self) -> bool {
+        match self {
+            Self::InUse(_) => true,
+            Self::Refused { error, .. } => error.kind() == io::ErrorKind::AddrInUse,
+            _ => false,
+        }
+    }
 }
 
 impl Listeners {
@@ -91,9 +101,9 @@ impl Listeners {
         for endpoint in endpoints {
             let refused = |error| ListenError::Refused { endpoint: endpoint.clone(), error };
             match endpoint {
-                Endpoint::Tcp(address) => sockets.push(open_tcp(*address).map_err(refused)?),
+                Endpoint::Tcp(address) => sockets.push(patiently(|| open_tcp(*address).map_err(refused))?),
                 Endpoint::Unix(path) => {
-                    make_room(path, endpoint)?;
+                    patiently(|| make_room(path, endpoint))?;
                     sockets.push(self.open_unix(path).map_err(refused)?);
                 }
                 Endpoint::Systemd(name) => {
@@ -189,6 +199,18 @@ pub(crate) fn owner_and_group(config: &Config) -> Result<(Option<u32>, Option<u3
     Ok((owner, group))
 }
 
+/// Tries again for a moment when somebody else listens: of a process that was killed, the kernel lets go of what its ring
+/// of io_uring held only after the process is gone.
+fn patiently<T>(mut open: impl FnMut() -> Result<T, ListenError>) -> Result<T, ListenError> {
+    let until = Instant::now() + LEAVING_TIME;
+    loop {
+        match open() {
+            Err(error) if error.is_in_use() && Instant::now() < until => thread::sleep(LOOK_AGAIN_TIME),
+            result => return result,
+        }
+    }
+}
+
 fn open_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     // A restart meets connections of the process before in TIME_WAIT.
@@ -212,6 +234,10 @@ fn make_room(path: &Path, endpoint: &Endpoint) -> Result<(), ListenError> {
     fs::remove_file(path).map_err(|error| ListenError::Refused { endpoint: endpoint.clone(), error })
 }
 
+/// How long a process that was killed may take to leave its sockets.
+const LEAVING_TIME: Duration = Duration::from_secs(3);
+/// How long to wait before looking whether it has.
+const LOOK_AGAIN_TIME: Duration = Duration::from_millis(20);
 /// Connections that wait to be taken; the kernel has its own limit (net.core.somaxconn).
 const BACKLOG: i32 = 4096;
 
