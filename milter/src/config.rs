@@ -69,6 +69,8 @@ pub struct Config {
     pub signing: SigningSettings,
     /// The log.
     pub log: LogSettings,
+    /// The event stream.
+    pub events: EventSettings,
 }
 
 /// Choices that the standards leave.
@@ -130,6 +132,49 @@ pub struct HeaderSettings {
 pub struct LogSettings {
     /// The form of a line.
     pub format: Format,
+}
+
+/// The event stream: one JSON object a message.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct EventSettings {
+    /// Where events go.
+    pub to: EventTarget,
+    /// What becomes of local parts of addresses.
+    pub local_parts: LocalParts,
+    /// Octets of a file before another begins.
+    pub file_bytes_max: u64,
+    /// Older files that are kept.
+    pub files_max: u32,
+}
+
+/// Where events go.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+#[non_exhaustive]
+pub enum EventTarget {
+    /// There are none.
+    #[default]
+    Nowhere,
+    /// `stdout`
+    Stdout,
+    /// `file:/PATH`
+    File(PathBuf),
+    /// `unix:/PATH`, a stream socket at which somebody reads.
+    Unix(PathBuf),
+}
+
+/// What becomes of local parts of addresses in events.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum LocalParts {
+    /// A keyed hash: the same for the same address until the daemon ends.
+    #[default]
+    Hash,
+    /// As they are.
+    Plain,
+    /// They are left out.
+    None,
 }
 
 /// How threads wait for sockets.
@@ -315,6 +360,34 @@ impl Default for Config {
             policy: Policy::default(),
             signing: SigningSettings::default(),
             log: LogSettings::default(),
+            events: EventSettings::default(),
+        }
+    }
+}
+
+impl Default for EventSettings {
+    fn default() -> Self {
+        Self {
+            to: EventTarget::Nowhere,
+            local_parts: LocalParts::Hash,
+            file_bytes_max: 100 * 1024 * 1024,
+            files_max: 10,
+        }
+    }
+}
+
+impl TryFrom<String> for EventTarget {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text.is_empty() => Ok(Self::Nowhere),
+            None if text == "stdout" => Ok(Self::Stdout),
+            Some(("file", path)) if path.starts_with('/') => Ok(Self::File(PathBuf::from(path))),
+            Some(("unix", path)) if path.starts_with('/') && path.len() <= SOCKET_PATH_BYTES_MAX => {
+                Ok(Self::Unix(PathBuf::from(path)))
+            }
+            _ => Err(format!("`{text}`: write `file:/PATH`, `unix:/PATH`, `stdout`, or nothing")),
         }
     }
 }

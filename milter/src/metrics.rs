@@ -36,8 +36,11 @@ pub struct Metrics {
     policy_requests: Family<4>,
     seconds: Histogram,
     reloads: Family<2>,
-    dropped_lines: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>,
+    dropped_lines: OnceLock<Box<DroppedLines>>,
 }
+
+/// Gives the lines dropped from the log and from the event stream.
+type DroppedLines = dyn Fn() -> [u64; 2] + Send + Sync;
 
 /// Counters that one label tells apart.
 #[derive(Debug)]
@@ -141,8 +144,8 @@ impl Metrics {
         self.reloads.count(usize::from(!done));
     }
 
-    /// Says who knows how many lines of the log were dropped.
-    pub fn set_dropped_lines(&self, count: impl Fn() -> u64 + Send + Sync + 'static) {
+    /// Says who knows how many lines of the log, and how many events, were dropped.
+    pub fn set_dropped_lines(&self, count: impl Fn() -> [u64; 2] + Send + Sync + 'static) {
         // The first to say so is the one that writes.
         let _ = self.dropped_lines.set(Box::new(count));
     }
@@ -185,8 +188,9 @@ impl Metrics {
         );
         page.histogram("message_wait_seconds", "Time from the end of a message to the reply.", &self.seconds);
         page.family("reloads_total", "Readings of the configuration while running.", "result", &RELOADS, &self.reloads);
-        let dropped = self.dropped_lines.get().map_or(0, |count| count());
-        page.number("log_lines_dropped_total", "Lines that the log could not take.", "counter", dropped);
+        let [lines, events] = self.dropped_lines.get().map_or([0, 0], |count| count());
+        page.number("log_lines_dropped_total", "Lines that the log could not take.", "counter", lines);
+        page.number("events_dropped_total", "Events that could not be written.", "counter", events);
         if let Some(engine) = engine {
             page.engine(engine);
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use mailproof_proto::authres::AuthservId;
 use mailproof_proto::spf::SpfOutcome;
+use mailproof_proto::time::Timestamp;
 use mailproof_proto::verdict::Verdict;
 
 use crate::config::{Config, HeaderSettings, SkipSettings};
@@ -39,6 +40,8 @@ pub trait Observer: Send + Sync {
 /// One message, as the log and an observer see it.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageReport<'a> {
+    /// The moment of the reply.
+    pub now: Timestamp,
     /// The queue id of the mail server.
     pub queue_id: Option<&'a str>,
     /// The SMTP client.

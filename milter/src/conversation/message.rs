@@ -300,6 +300,7 @@ impl Message {
             metrics.message_skipped(skip);
         }
         around.service.report(&MessageReport {
+            now: around.now,
             queue_id: around.queue_id,
             client: around.client,
             helo: around.helo,

@@ -1,4 +1,4 @@
-//! Lines of the log on standard error, written by a thread of their own: who logs never waits for who reads.
+//! Lines of the log and of the event stream, written by threads of their own: who logs never waits for who reads.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,16 +36,29 @@ struct Waiting {
 }
 
 impl LineWriter {
-    /// A writer to standard error; lines of its own have this form.
+    /// The log: standard error.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub(crate) fn start(format: Format) -> io::Result<Self> {
+    pub(crate) fn start_log(format: Format) -> io::Result<Self> {
+        let with_time = std::env::var_os("JOURNAL_STREAM").is_none();
+        Self::start("mailproof-log", format, with_time, Box::new(io::stderr()))
+    }
+
+    /// A writer whose own lines have this form.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub(crate) fn start(
+        name: &str,
+        format: Format,
+        with_time: bool,
+        mut out: Box<dyn Write + Send>,
+    ) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let of_thread = Arc::clone(&queue);
-        let body = move || of_thread.write_all(format, &mut io::stderr());
-        let thread = thread::Builder::new().name("mailproof-log".to_owned()).spawn(body)?;
-        let with_time = std::env::var_os("JOURNAL_STREAM").is_none();
+        let body = move || of_thread.write_all(format, &mut out);
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(body)?;
         Ok(Self { queue, format, with_time, thread: Mutex::new(Some(thread)) })
     }
 
@@ -120,11 +133,14 @@ impl Queue {
             waiting.writing = true;
             drop(waiting);
             if dropped > 0 {
-                let line = Line::new(format, "log-lines-dropped").number("count", dropped).finish();
+                let line = Line::new(format, "lines-dropped").number("count", dropped).finish();
                 let _ = writeln!(lines, "{line}");
             }
-            // A closed standard error is no reason to stop mail.
-            let _ = out.write_all(&lines);
+            // Nobody who reads, or a full disk, is no reason to stop mail.
+            if out.write_all(&lines).is_err() {
+                let lost = lines.iter().filter(|octet| **octet == b'\n').count() as u64;
+                self.dropped.fetch_add(lost, Ordering::Relaxed);
+            }
             lines.clear();
             lines.shrink_to(WAITING_BYTES_MAX / 16);
             self.lock().writing = false;
@@ -163,7 +179,7 @@ mod tests {
         writer.queue.write_all(Format::KeyValue, &mut out);
         let text = String::from_utf8(out).unwrap();
         assert_eq!(text.lines().count(), 3);
-        assert!(text.ends_with("\nevent=log-lines-dropped count=3\n"));
+        assert!(text.ends_with("\nevent=lines-dropped count=3\n"));
     }
 
     #[test]

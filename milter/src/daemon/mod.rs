@@ -4,6 +4,7 @@
 //! again, and only when all of it can be used put it in force; connections that are open keep what they began with.
 //! SIGTERM: accept no more, let the messages under way end, end; a second one does not wait.
 
+mod events;
 mod hosted;
 mod line_writer;
 mod listeners;
@@ -26,13 +27,14 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use self::events::EventStream;
 use self::hosted::{InForce, MilterHost, PolicyHost, Settings, StatusHost};
 use self::line_writer::LineWriter;
 use self::listeners::Listeners;
 use self::notify::Manager;
 use self::sandbox::Restriction;
 use crate::Service;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, EventTarget};
 use crate::metrics::{Metrics, Status};
 use crate::signing::Signer;
 
@@ -103,6 +105,7 @@ struct Daemon {
     engine: Engine,
     listeners: Listeners,
     log: Arc<LineWriter>,
+    events: Option<Arc<EventStream>>,
     manager: Manager,
 }
 
@@ -117,12 +120,13 @@ impl Daemon {
         let milter = listeners.open(&config.listen)?;
         let policy = listeners.open(&config.policy_listen)?;
         let watching = listeners.open(&config.status_listen)?;
-        let log = Arc::new(LineWriter::start(config.log.format).map_err(system("starting a thread"))?);
+        let log = Arc::new(LineWriter::start_log(config.log.format).map_err(system("starting a thread"))?);
+        let events = EventStream::open(&config.events).map_err(system("the event stream"))?.map(Arc::new);
         // Threads have the rights of the one that starts them, so this comes before the engine.
-        let files = if config.sandbox { restrict_files(&listeners, &network) } else { Restriction::Off };
+        let files = if config.sandbox { restrict_files(&config, &listeners, &network) } else { Restriction::Off };
         let engine = Engine::builder().options(config.options(&host_name)).network(network).build()?;
         let (metrics, status) = (Arc::new(Metrics::default()), Arc::new(Status::default()));
-        let settings = settings(&config, &host_name, signer, &metrics, &log, &engine);
+        let settings = settings(&config, &host_name, signer, &metrics, &log, events.as_ref(), &engine);
         let service = Arc::clone(&settings.service);
         let in_force = Arc::new(InForce::new(settings));
         let host = |sockets: Vec<std::os::fd::OwnedFd>, service: Arc<dyn mailproof::service::Service>| {
@@ -144,6 +148,7 @@ impl Daemon {
             engine,
             listeners,
             log,
+            events,
             manager: Manager::of_environment(),
         };
         daemon.say_started(&service, files, calls, descriptors);
@@ -157,8 +162,8 @@ impl Daemon {
         let config = &self.started_with;
         let backend = self.engine.backend().unwrap_or(Backend::Epoll);
         self.metrics.set_dropped_lines({
-            let log = Arc::clone(&self.log);
-            move || log.dropped()
+            let (log, events) = (Arc::clone(&self.log), self.events.clone());
+            move || [log.dropped(), events.as_ref().map_or(0, |events| events.dropped())]
         });
         service.log("start", |line| {
             line.pair("version", env!("CARGO_PKG_VERSION")).number("pid", std::process::id().into());
@@ -196,7 +201,15 @@ impl Daemon {
             Ok((mut config, signer)) => {
                 let kept = kept_until_restart(&self.started_with, &config);
                 config.log = self.started_with.log;
-                let settings = settings(&config, &self.host_name, signer, &self.metrics, &self.log, &self.engine);
+                let settings = settings(
+                    &config,
+                    &self.host_name,
+                    signer,
+                    &self.metrics,
+                    &self.log,
+                    self.events.as_ref(),
+                    &self.engine,
+                );
                 let service = Arc::clone(&settings.service);
                 self.in_force.replace(settings);
                 self.metrics.reloaded(true);
@@ -260,6 +273,7 @@ impl Daemon {
         }
         service.log("end", |_| {});
         self.log.finish();
+        self.events.iter().for_each(|events| events.finish());
     }
 }
 
@@ -269,10 +283,15 @@ fn settings(
     signer: Signer,
     metrics: &Arc<Metrics>,
     log: &Arc<LineWriter>,
+    events: Option<&Arc<EventStream>>,
     engine: &Engine,
 ) -> Settings {
     let log: Arc<dyn crate::log::Sink> = Arc::<LineWriter>::clone(log);
     let service = Service::new(config, host_name, signer, Arc::clone(metrics), log);
+    let service = match events {
+        Some(events) => service.with_observer(Arc::<EventStream>::clone(events)),
+        None => service,
+    };
     Settings {
         service: Arc::new(service),
         options: Arc::clone(engine.with_options(config.options(host_name)).options()),
@@ -296,12 +315,17 @@ fn kept_until_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("sandbox", old.sandbox != new.sandbox),
         ("resolvers", old.resolvers != new.resolvers),
         ("log.format", old.log.format != new.log.format),
+        ("events", old.events != new.events),
     ];
     changes.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
 }
 
-fn restrict_files(listeners: &Listeners, network: &NetworkOptions) -> Restriction {
-    let writable = sandbox::folders_of(listeners.files().iter().map(PathBuf::as_path));
+fn restrict_files(config: &Config, listeners: &Listeners, network: &NetworkOptions) -> Restriction {
+    let events = match &config.events.to {
+        EventTarget::File(path) => Some(path),
+        _ => None,
+    };
+    let writable = sandbox::folders_of(listeners.files().iter().chain(events).map(PathBuf::as_path));
     let ports: Vec<u16> = network.servers.iter().map(std::net::SocketAddr::port).collect();
     sandbox::restrict_files(&writable, &ports)
 }
