@@ -85,6 +85,8 @@ pub struct VerifySettings {
     pub honour_length: bool,
     /// Void lookups of one SPF evaluation (RFC 7208 section 4.6.4).
     pub spf_void_lookups_max: u8,
+    /// The share of messages that the crate mail-auth judges too, to be compared.
+    pub cross_check_sample: Share,
 }
 
 /// How the Organizational Domain is found.
@@ -212,6 +214,11 @@ pub enum Endpoint {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "String")]
 pub struct FileMode(pub u32);
+
+/// A share of all messages in millionths, written as a number from 0 to 1.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "f64")]
+pub struct Share(pub u32);
 
 /// The address of a resolver; port 53 unless another is given.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
@@ -399,6 +406,7 @@ impl Default for VerifySettings {
             strictest_of_several: true,
             honour_length: false,
             spf_void_lookups_max: mailproof_proto::limits::SPF_VOID_LOOKUPS_MAX,
+            cross_check_sample: Share(0),
         }
     }
 }
@@ -468,6 +476,17 @@ impl TryFrom<String> for FileMode {
     fn try_from(text: String) -> Result<Self, String> {
         let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o777);
         mode.map(Self).ok_or_else(|| format!("`{text}` is no mode; write octal digits, as \"0660\""))
+    }
+}
+
+impl TryFrom<f64> for Share {
+    type Error = String;
+
+    fn try_from(share: f64) -> Result<Self, String> {
+        match (0.0..=1.0).contains(&share) {
+            true => Ok(Self((share * 1e6).round() as u32)),
+            false => Err(format!("`{share}` is no share; write a number from 0.0 to 1.0")),
+        }
     }
 }
 

@@ -63,4 +63,4 @@ pub mod signing;
 
 pub use self::conversation::MilterConversation;
 pub use self::policy_service::PolicyConversation;
-pub use self::service::{MessageReport, Observer, Service};
+pub use self::service::{Auditor, MessageReport, Observer, Sample, Service};

@@ -36,6 +36,7 @@ pub struct Metrics {
     policy_requests: Family<4>,
     seconds: Histogram,
     reloads: Family<2>,
+    cross_checks: Family<4>,
     dropped_lines: OnceLock<Box<DroppedLines>>,
 }
 
@@ -144,6 +145,11 @@ impl Metrics {
         self.reloads.count(usize::from(!done));
     }
 
+    /// Counts a message that was judged again.
+    pub fn cross_checked(&self, result: CrossCheckResult) {
+        self.cross_checks.count(result as usize);
+    }
+
     /// Says who knows how many lines of the log, and how many events, were dropped.
     pub fn set_dropped_lines(&self, count: impl Fn() -> [u64; 2] + Send + Sync + 'static) {
         // The first to say so is the one that writes.
@@ -188,6 +194,13 @@ impl Metrics {
         );
         page.histogram("message_wait_seconds", "Time from the end of a message to the reply.", &self.seconds);
         page.family("reloads_total", "Readings of the configuration while running.", "result", &RELOADS, &self.reloads);
+        page.family(
+            "cross_checks_total",
+            "Messages judged again by mail-auth.",
+            "result",
+            &CROSS_CHECKS,
+            &self.cross_checks,
+        );
         let [lines, events] = self.dropped_lines.get().map_or([0, 0], |count| count());
         page.number("log_lines_dropped_total", "Lines that the log could not take.", "counter", lines);
         page.number("events_dropped_total", "Events that could not be written.", "counter", events);
@@ -226,6 +239,32 @@ impl Page {
 impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Metrics").field("connections_open", &self.connections_open).finish_non_exhaustive()
+    }
+}
+
+/// What a second opinion said.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CrossCheckResult {
+    /// The same.
+    Agrees,
+    /// Something else.
+    Disagrees,
+    /// Nothing.
+    NoOpinion,
+    /// It was not asked: too many waited.
+    Dropped,
+}
+
+impl CrossCheckResult {
+    /// The word of logs and labels.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Agrees => "agrees",
+            Self::Disagrees => "disagrees",
+            Self::NoOpinion => "no-opinion",
+            Self::Dropped => "dropped",
+        }
     }
 }
 
@@ -367,6 +406,12 @@ const DMARC: [&str; 5] = [
     DmarcResult::PermError.word(),
 ];
 const ARC: [&str; 3] = [ArcResult::None.word(), ArcResult::Pass.word(), ArcResult::Fail.word()];
+const CROSS_CHECKS: [&str; 4] = [
+    CrossCheckResult::Agrees.word(),
+    CrossCheckResult::Disagrees.word(),
+    CrossCheckResult::NoOpinion.word(),
+    CrossCheckResult::Dropped.word(),
+];
 const RELOADS: [&str; 2] = ["done", "refused"];
 const ALGORITHMS: [&str; 2] = ["rsa-sha256", "ed25519-sha256"];
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use mailproof::Envelope;
 use mailproof_proto::authres::AuthservId;
 use mailproof_proto::spf::SpfOutcome;
 use mailproof_proto::time::Timestamp;
@@ -29,12 +30,35 @@ pub struct Service {
     format: Format,
     sink: Arc<dyn Sink>,
     observer: Option<Arc<dyn Observer>>,
+    pub(crate) auditor: Option<Arc<dyn Auditor>>,
 }
 
 /// Learns of every message, after its reply is decided: an event stream, a cross-check. Must not block.
 pub trait Observer: Send + Sync {
     /// A message has ended.
     fn message(&self, report: &MessageReport<'_>);
+}
+
+/// Looks at some messages again, whole. Must not block.
+pub trait Auditor: Send + Sync {
+    /// True when the message that begins is one to look at.
+    fn wants_next(&self) -> bool;
+
+    /// Takes it.
+    fn examine(&self, sample: Sample);
+}
+
+/// A message to be looked at again.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Header block, empty line and body as they were verified.
+    pub message: Vec<u8>,
+    /// What SMTP said before.
+    pub envelope: Envelope,
+    /// What came of it.
+    pub verdict: Verdict,
+    /// The queue id of the mail server.
+    pub queue_id: Option<String>,
 }
 
 /// One message, as the log and an observer see it.
@@ -79,6 +103,7 @@ impl Service {
             format: config.log.format,
             sink,
             observer: None,
+            auditor: None,
         }
     }
 
@@ -86,6 +111,13 @@ impl Service {
     #[must_use]
     pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observer = Some(observer);
+        self
+    }
+
+    /// Has some messages looked at again.
+    #[must_use]
+    pub fn with_auditor(mut self, auditor: Arc<dyn Auditor>) -> Self {
+        self.auditor = Some(auditor);
         self
     }
 

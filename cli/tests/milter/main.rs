@@ -44,8 +44,9 @@ impl World {
         let base = format!(
             "authserv-id = 'mx.example.net'\nlisten = ['tcp:{milter}', 'unix:{socket}']\nsocket-mode = '0666'\n\
              policy-listen = ['tcp:{policy}']\nstatus-listen = ['tcp:{status}']\nresolvers = ['{resolver}']\n\
-             skip.networks = ['127.0.0.9']",
+             skip.networks = ['127.0.0.9']\nevents.to = 'file:{events}'\nverify.cross-check-sample = 1.0",
             socket = folder.join("milter.sock").display(),
+            events = folder.join("events").display(),
             resolver = dns.addr(),
         );
         let daemon = Daemon::start(&folder, &base, &fill_in(config), status);
@@ -122,6 +123,31 @@ fn play_scenarios(kind: Kind) {
     assert_eq!(server.milter_complaints(), Vec::<String>::new(), "the default action is never needed");
     assert_eq!(world.daemon.figure("mailproof_protocol_errors_total"), 0);
     assert_eq!(world.daemon.figure("mailproof_internal_errors_total"), 0);
+    check_events(&world);
+    check_second_opinions(&world);
+}
+
+/// Every message that the log tells of is in the event stream, with its verdict, and without anybody's name.
+fn check_events(world: &World) {
+    let messages = world.daemon.count("event=message ");
+    let read = || fs::read_to_string(world.folder.join("events")).unwrap();
+    let text = wait_for("the events", || Some(read()).filter(|text| text.lines().count() >= messages));
+    let events: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events.len(), messages);
+    let refused = events.iter().find(|event| event["action"] == "reject").expect("a message that was refused");
+    assert_eq!(refused["verdict"]["dmarc"]["from_domain"], "good.example");
+    assert_eq!(refused["reasons"], serde_json::json!(["spf-fail", "dmarc-fail", "policy-reject", "nothing-indirect"]));
+    assert_eq!(refused["mail_from_local"].as_str().map(str::len), Some(16));
+    assert!(!text.contains("ann@") && !text.contains("Hello"), "{text}");
+}
+
+/// mail-auth sees every message as we do.
+fn check_second_opinions(world: &World) {
+    let verified = || world.daemon.lines_with("event=message ").iter().filter(|line| line.contains(" dmarc=")).count();
+    let figure = |result: &str| world.daemon.figure(&format!("mailproof_cross_checks_total{{result=\"{result}\"}}"));
+    wait_for("second opinions", || (figure("agrees") == verified() as u64).then_some(()));
+    let others = ["disagrees", "no-opinion", "dropped"].map(figure);
+    assert_eq!(others, [0; 3], "{:?}", world.daemon.lines_with("event=cross-check"));
 }
 
 fn play(scenario: &Scenario, world: &World, server: &MailServer, root: &Path) {

@@ -11,6 +11,7 @@ mod listeners;
 mod notify;
 mod published;
 mod sandbox;
+mod second_opinion;
 
 pub use self::listeners::ListenError;
 
@@ -33,8 +34,10 @@ use self::line_writer::LineWriter;
 use self::listeners::Listeners;
 use self::notify::Manager;
 use self::sandbox::Restriction;
+use self::second_opinion::CrossCheck;
 use crate::Service;
 use crate::config::{Config, ConfigError, EventTarget};
+use crate::log::Sink;
 use crate::metrics::{Metrics, Status};
 use crate::signing::Signer;
 
@@ -96,17 +99,22 @@ pub fn run(file: &Path) -> Result<(), DaemonError> {
 /// A daemon that takes mail.
 struct Daemon {
     file: PathBuf,
-    host_name: String,
     /// As it was at the start; some of it a reload can not change.
     started_with: Config,
     in_force: Arc<InForce>,
-    metrics: Arc<Metrics>,
+    equipment: Equipment,
     status: Arc<Status>,
-    engine: Engine,
     listeners: Listeners,
+    manager: Manager,
+}
+
+/// What every reload uses again.
+struct Equipment {
+    host_name: String,
+    metrics: Arc<Metrics>,
     log: Arc<LineWriter>,
     events: Option<Arc<EventStream>>,
-    manager: Manager,
+    engine: Engine,
 }
 
 impl Daemon {
@@ -126,29 +134,29 @@ impl Daemon {
         let files = if config.sandbox { restrict_files(&config, &listeners, &network) } else { Restriction::Off };
         let engine = Engine::builder().options(config.options(&host_name)).network(network).build()?;
         let (metrics, status) = (Arc::new(Metrics::default()), Arc::new(Status::default()));
-        let settings = settings(&config, &host_name, signer, &metrics, &log, events.as_ref(), &engine);
+        let equipment = Equipment { host_name, metrics, log, events, engine };
+        let settings = equipment.settings(&config, signer);
         let service = Arc::clone(&settings.service);
         let in_force = Arc::new(InForce::new(settings));
         let host = |sockets: Vec<std::os::fd::OwnedFd>, service: Arc<dyn mailproof::service::Service>| {
-            sockets.into_iter().try_for_each(|socket| engine.listen(socket, Arc::clone(&service)))
+            sockets.into_iter().try_for_each(|socket| equipment.engine.listen(socket, Arc::clone(&service)))
         };
         host(milter, Arc::new(MilterHost(Arc::clone(&in_force)))).map_err(system("listening"))?;
         host(policy, Arc::new(PolicyHost(Arc::clone(&in_force)))).map_err(system("listening"))?;
-        let (metrics_too, status_too) = (Arc::clone(&metrics), Arc::clone(&status));
-        let watched = StatusHost { metrics: metrics_too, status: status_too, engine: engine.clone() };
+        let watched = StatusHost {
+            metrics: Arc::clone(&equipment.metrics),
+            status: Arc::clone(&status),
+            engine: equipment.engine.clone(),
+        };
         host(watching, Arc::new(watched)).map_err(system("listening"))?;
         let calls = if config.sandbox { sandbox::restrict_calls() } else { Restriction::Off };
         let daemon = Self {
             file: file.to_owned(),
-            host_name,
             started_with: config,
             in_force,
-            metrics,
+            equipment,
             status,
-            engine,
             listeners,
-            log,
-            events,
             manager: Manager::of_environment(),
         };
         daemon.say_started(&service, files, calls, descriptors);
@@ -160,9 +168,9 @@ impl Daemon {
 
     fn say_started(&self, service: &Service, files: Restriction, calls: Restriction, descriptors: Option<u64>) {
         let config = &self.started_with;
-        let backend = self.engine.backend().unwrap_or(Backend::Epoll);
-        self.metrics.set_dropped_lines({
-            let (log, events) = (Arc::clone(&self.log), self.events.clone());
+        let backend = self.equipment.engine.backend().unwrap_or(Backend::Epoll);
+        self.equipment.metrics.set_dropped_lines({
+            let (log, events) = (Arc::clone(&self.equipment.log), self.equipment.events.clone());
             move || [log.dropped(), events.as_ref().map_or(0, |events| events.dropped())]
         });
         service.log("start", |line| {
@@ -201,18 +209,10 @@ impl Daemon {
             Ok((mut config, signer)) => {
                 let kept = kept_until_restart(&self.started_with, &config);
                 config.log = self.started_with.log;
-                let settings = settings(
-                    &config,
-                    &self.host_name,
-                    signer,
-                    &self.metrics,
-                    &self.log,
-                    self.events.as_ref(),
-                    &self.engine,
-                );
+                let settings = self.equipment.settings(&config, signer);
                 let service = Arc::clone(&settings.service);
                 self.in_force.replace(settings);
-                self.metrics.reloaded(true);
+                self.equipment.metrics.reloaded(true);
                 service.log("reload", |line| {
                     line.pair("result", "done").pair("mode", config.policy.mode.word());
                     line.number("keys", service.signer.keys().len() as u64);
@@ -223,7 +223,7 @@ impl Daemon {
                 self.compare_keys(&config);
             }
             Err(error) => {
-                self.metrics.reloaded(false);
+                self.equipment.metrics.reloaded(false);
                 old.service.log("reload", |line| {
                     line.pair("result", "refused").display("detail", &error);
                 });
@@ -238,7 +238,7 @@ impl Daemon {
         if !config.signing.check_dns || service.signer.keys().is_empty() {
             return;
         }
-        let engine = self.engine.clone();
+        let engine = self.equipment.engine.clone();
         let body = move || published::compare_keys(&service, &engine);
         // Without a thread the comparison is left out; the next reload makes it.
         let _ = thread::Builder::new().name("mailproof-keys".to_owned()).spawn(body);
@@ -251,9 +251,9 @@ impl Daemon {
         self.listeners.remove_files();
         let service = Arc::clone(&self.in_force.settings().service);
         service.log("stop", |line| {
-            line.number("connections", self.metrics.connections_open());
+            line.number("connections", self.equipment.metrics.connections_open());
         });
-        let (engine, handle) = (self.engine.clone(), signals.handle());
+        let (engine, handle) = (self.equipment.engine.clone(), signals.handle());
         let drain_time = Duration::from_secs(self.started_with.drain_seconds.into());
         let drain = move || {
             engine.shut_down(drain_time);
@@ -264,39 +264,44 @@ impl Daemon {
                 for signal in signals.forever() {
                     if signal != SIGHUP {
                         service.log("stop-at-once", |_| {});
-                        self.engine.shut_down(Duration::ZERO);
+                        self.equipment.engine.shut_down(Duration::ZERO);
                     }
                 }
                 let _ = draining.join();
             }
-            Err(_) => self.engine.shut_down(drain_time),
+            Err(_) => self.equipment.engine.shut_down(drain_time),
         }
         service.log("end", |_| {});
-        self.log.finish();
-        self.events.iter().for_each(|events| events.finish());
+        self.equipment.log.finish();
+        self.equipment.events.iter().for_each(|events| events.finish());
     }
 }
 
-fn settings(
-    config: &Config,
-    host_name: &str,
-    signer: Signer,
-    metrics: &Arc<Metrics>,
-    log: &Arc<LineWriter>,
-    events: Option<&Arc<EventStream>>,
-    engine: &Engine,
-) -> Settings {
-    let log: Arc<dyn crate::log::Sink> = Arc::<LineWriter>::clone(log);
-    let service = Service::new(config, host_name, signer, Arc::clone(metrics), log);
-    let service = match events {
-        Some(events) => service.with_observer(Arc::<EventStream>::clone(events)),
-        None => service,
-    };
-    Settings {
-        service: Arc::new(service),
-        options: Arc::clone(engine.with_options(config.options(host_name)).options()),
-        connections_max: usize::try_from(config.connections_max).unwrap_or(usize::MAX),
-        idle_time: config.idle_time(),
+impl Equipment {
+    fn settings(&self, config: &Config, signer: Signer) -> Settings {
+        let sink: Arc<dyn Sink> = Arc::<LineWriter>::clone(&self.log);
+        let engine = self.engine.with_options(config.options(&self.host_name));
+        let metrics = Arc::clone(&self.metrics);
+        let mut service = Service::new(config, &self.host_name, signer, metrics, Arc::clone(&sink));
+        if let Some(events) = &self.events {
+            service = service.with_observer(Arc::<EventStream>::clone(events));
+        }
+        let share = config.verify.cross_check_sample.0;
+        if share > 0 {
+            match CrossCheck::start(share, engine.clone(), &self.metrics, sink, config.log.format) {
+                Ok(check) => service = service.with_auditor(Arc::new(check)),
+                // It is worth a line, not the mail.
+                Err(error) => service.log("no-cross-check", |line| {
+                    line.display("detail", &error);
+                }),
+            }
+        }
+        Settings {
+            service: Arc::new(service),
+            options: Arc::clone(engine.options()),
+            connections_max: usize::try_from(config.connections_max).unwrap_or(usize::MAX),
+            idle_time: config.idle_time(),
+        }
     }
 }
 
