@@ -226,12 +226,12 @@ fn talk(key: &SigningKey, at: usize) -> Result<Talk, Failure> {
     Ok(Talk { header: octets, bytes: whole.len() + body.len(), body })
 }
 
-/// Lines of text whose length is log-normal: median 30 KiB, sigma 1.22.
+/// Lines of text whose length is log-normal: median 30 KiB, sigma 1.06.
 fn body(at: usize) -> Vec<u8> {
     // The normal quantile of evenly spread parts (Tocher's approximation), so that no run draws other sizes.
     let part = (at as f64 + 0.5) / DISTINCT as f64;
     let normal = (part / (1.0 - part)).ln() / 1.702;
-    let bytes = (30_720.0 * (1.22 * normal).exp()) as usize;
+    let bytes = (30_720.0 * (1.06 * normal).exp()) as usize;
     let line = format!("<p>Line of  message {at}, with some words and <b>tags</b> in it, as mail has them.</p>\r\n");
     line.as_bytes().iter().copied().cycle().take(bytes / line.len() * line.len()).collect()
 }

@@ -9,7 +9,7 @@ use mailproof_proto::dns::{Answer, Question};
 use mailproof_proto::time::Timestamp;
 
 use super::wheel::Wheel;
-use crate::service::{Conversation, Host, Requests, Service};
+use crate::service::{Conversation, Host, Peer, Requests, Service};
 
 /// All conversations of one worker, by the numbers of their sockets.
 pub(crate) struct Conversations {
@@ -31,6 +31,8 @@ struct Hosted {
     serial: u32,
     /// Its peer takes too little of what is sent.
     is_paused: bool,
+    /// Octets are acknowledged by segments of their own.
+    is_tcp: bool,
     idle_time: Option<Duration>,
     /// When octets came or went last.
     active: Timestamp,
@@ -58,6 +60,7 @@ impl Conversations {
         socket: SocketId,
         service: Arc<dyn Service>,
         conversation: Box<dyn Conversation>,
+        peer: Peer,
         now: Timestamp,
         driver: &mut Driver,
     ) {
@@ -73,6 +76,7 @@ impl Conversations {
             requests: Requests::default(),
             serial: self.serial,
             is_paused: false,
+            is_tcp: matches!(peer, Peer::Ip(_)),
             active: now,
         };
         if let Some(moment) = hosted.next_moment() {
@@ -164,7 +168,15 @@ impl Conversations {
         let Some(hosted) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
         let socket = hosted.socket;
         let output = hosted.requests.output_mut();
-        if !output.is_empty() {
+        if output.is_empty() {
+            if hosted.is_tcp
+                && let Some(descriptor) = driver.descriptor(socket)
+            {
+                // A peer that sends small pieces without waiting for replies, as mail servers send header fields, sends the
+                // next when this one is acknowledged (Nagle's algorithm), which without a reply takes the kernel 40 ms.
+                let _ = rustix::net::sockopt::set_tcp_quickack(descriptor, true);
+            }
+        } else {
             driver.send(socket, output);
             output.clear();
             if !hosted.is_paused {

@@ -642,7 +642,7 @@ impl Worker {
         let conversation = service.converse(&self.engine, peer);
         self.sockets.set_role(socket, Role::Conversation(socket));
         let now = self.now();
-        self.conversations.add(socket, service, conversation, now, &mut self.sockets.driver);
+        self.conversations.add(socket, service, conversation, peer, now, &mut self.sockets.driver);
     }
 
     /// Accepts again where a connection has ended.
