@@ -1,5 +1,5 @@
 # `make demo` runs the main job, `make test` every test a fresh machine can run; the rest is for developers.
-.PHONY: demo test test-long bench fuzz corpus lint install
+.PHONY: demo test test-long bench fuzz corpus lint install install-milter
 
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 180
@@ -30,3 +30,18 @@ lint:
 install:
 	cargo build --release --package mailproof-cli
 	install -D -m 755 target/release/mailproof $(DESTDIR)$(PREFIX)/bin/mailproof
+
+# What the milter needs beside the program: its account, manual pages, unit, and a configuration if there is none.
+install-milter: install
+	install -D -m 644 milter/man/mailproof-milter.8 $(DESTDIR)$(PREFIX)/share/man/man8/mailproof-milter.8
+	install -D -m 644 milter/man/mailproof.toml.5 $(DESTDIR)$(PREFIX)/share/man/man5/mailproof.toml.5
+	install -D -m 644 milter/systemd/mailproof.conf $(DESTDIR)/usr/lib/sysusers.d/mailproof.conf
+	install -d $(DESTDIR)/usr/lib/systemd/system
+	for unit in milter/systemd/mailproof-milter.*; do \
+		sed 's,/usr/bin/mailproof,$(PREFIX)/bin/mailproof,' $$unit > $(DESTDIR)/usr/lib/systemd/system/$$(basename $$unit); \
+	done
+	[ -n "$(DESTDIR)" ] || getent passwd mailproof >/dev/null || \
+		useradd --system --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin mailproof
+	[ -n "$(DESTDIR)" ] || install -d -m 2750 -g mailproof /etc/mailproof/keys
+	[ -e $(DESTDIR)/etc/mailproof/mailproof.toml ] || \
+		install -D -m 644 milter/examples/postfix/mailproof.toml $(DESTDIR)/etc/mailproof/mailproof.toml

@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 long=${1:-}
 passed=0
 failed=0
+skipped=0
 log=$(mktemp -d)
 trap 'rm -rf "$log"' EXIT
 
@@ -41,6 +42,7 @@ cargo_tests() {
     fi
     passed=$((passed + ok))
     failed=$((failed + bad))
+    skipped=$((skipped + $(grep -c '^SKIPPED: ' "$log/cargo")))
 }
 
 # Debian packages that tests use when they are there: a real resolver, a DNS client, and Python for the second opinions.
@@ -63,8 +65,17 @@ install_oracles() {
         { tail -n 5 "$log/pip"; printf 'not installed; the comparisons that need it say so\n'; }
 }
 
+# Postfix and Sendmail, unpacked below target, for the tests of the milter.
+unpack_mail_servers() {
+    [ -e target/mail-servers/.complete ] && return 0
+    say "Postfix, Sendmail, OpenDKIM's tools: unpacked below target/mail-servers"
+    scripts/mail_servers.sh >"$log/servers" 2>&1 ||
+        { tail -n 5 "$log/servers"; printf 'not there; the tests that need them say so\n'; }
+}
+
 install_packages
 install_oracles
+unpack_mail_servers
 check "formatting" cargo fmt --all --check
 check "lints" cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
 check "dependencies: direction and licences" python3 scripts/check_dependencies.py
@@ -80,5 +91,6 @@ if [ "$long" = --long ]; then
     check "hostile inputs, timed" cargo run --quiet --release --package mailproof-testkit -- hostile
 fi
 
+[ "$skipped" -eq 0 ] || printf '\n%s tests or parts of tests were left out; each says above what it needs\n' "$skipped"
 printf '\n%s passed, %s failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ]

@@ -35,6 +35,7 @@ Exit codes (sysexits):
   71  the system refused threads or sockets, or io_uring where MAILPROOF_BACKEND=uring asks for it
   74  reading or writing broke off
   75  resolve: no answer, which another time may bring
+  78  a configuration that can not be used
 
 Environment: MAILPROOF_BACKEND=auto|uring|epoll chooses how DNS sockets are driven (auto: io_uring where it works).";
 
@@ -50,6 +51,12 @@ pub(crate) enum Command {
     Resolve(Box<ResolveArguments>),
     /// Sign a message with DKIM, or print the DNS record of a key
     Sign(Box<SignArguments>),
+    /// Run the milter and the policy service, for Postfix and Sendmail
+    Milter(MilterArguments),
+    /// Check the milter's configuration and every file that it names
+    CheckConfig(CheckConfigArguments),
+    /// Make a DKIM key, and print the DNS record to publish for it
+    Keygen(KeygenArguments),
 }
 
 /// Where DNS answers come from.
@@ -252,6 +259,49 @@ pub(crate) struct SignArguments {
     /// Print the DNS record to publish for the key and sign nothing
     #[arg(long)]
     pub(crate) print_record: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct MilterArguments {
+    /// The configuration, see mailproof.toml(5)
+    #[arg(long, value_name = "FILE", default_value = "/etc/mailproof/mailproof.toml")]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CheckConfigArguments {
+    /// The configuration, see mailproof.toml(5)
+    #[arg(value_name = "FILE", default_value = "/etc/mailproof/mailproof.toml")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeygenArguments {
+    /// The signing domain, d=
+    #[arg(long)]
+    pub(crate) domain: String,
+    /// The selector, s=: a new name for every key
+    #[arg(long)]
+    pub(crate) selector: String,
+    /// The kind of key. Sign with an RSA key of 2048 bits; an Ed25519 key may stand beside it
+    #[arg(long, value_enum, default_value_t = KeyWord::Rsa2048)]
+    pub(crate) kind: KeyWord,
+    /// Where to put the private key; a file that is there is never written over
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+/// The kind of a key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum KeyWord {
+    #[value(name = "rsa2048")]
+    Rsa2048,
+    #[value(name = "rsa3072")]
+    Rsa3072,
+    #[value(name = "rsa4096")]
+    Rsa4096,
+    #[value(name = "ed25519")]
+    Ed25519,
 }
 
 /// Which edition of DMARC.

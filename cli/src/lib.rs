@@ -8,6 +8,7 @@ mod failure;
 pub mod input;
 mod judge;
 mod measure;
+mod milter;
 mod parts;
 mod pipeline;
 mod questions;
@@ -45,6 +46,9 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if asked_for { 0 } else { EX_USAGE });
         }
     };
+    if let Some(code) = milter::run(&arguments.command) {
+        return code;
+    }
     match dispatch(&arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -66,5 +70,7 @@ fn dispatch(command: &Command) -> Result<(), Failure> {
         Command::Spf(arguments) => spf::run(arguments),
         Command::Resolve(arguments) => resolve::run(arguments),
         Command::Sign(arguments) => sign::run(arguments),
+        // They have run already, with exit codes of their own.
+        Command::Milter(_) | Command::CheckConfig(_) | Command::Keygen(_) => Ok(()),
     }
 }

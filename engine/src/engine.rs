@@ -32,6 +32,7 @@ use crate::zone::Zone;
 /// Verifies messages. Cheap to clone; clones share the cache and may be used from any thread.
 #[derive(Clone, Debug)]
 pub struct Engine {
+    options: Arc<Options>,
     shared: Arc<Shared>,
     /// The threads that ask; none in the engines that these threads themselves use.
     #[cfg(feature = "network")]
@@ -40,7 +41,6 @@ pub struct Engine {
 
 #[derive(Debug)]
 struct Shared {
-    options: Arc<Options>,
     dns: Dns,
     cache: Cache,
     clock: Clock,
@@ -159,7 +159,24 @@ impl Engine {
     /// The options every session has.
     #[must_use]
     pub fn options(&self) -> &Arc<Options> {
-        &self.shared.options
+        &self.options
+    }
+
+    /// The same engine, with its threads, DNS and cache, for messages that are judged by other options.
+    ///
+    /// Options that come from [`Engine::options`] are taken as they are, without a copy.
+    #[must_use]
+    pub fn with_options(&self, options: impl Into<Arc<Options>>) -> Self {
+        Self { options: prepared(options.into(), &self.shared.dns), ..self.clone() }
+    }
+
+    /// Ends what the engine's threads do: they accept no more, finish the messages and questions that they have, for no
+    /// longer than `within`, and end. Waits for that. From now on questions to the network fail.
+    #[cfg(feature = "network")]
+    pub fn shut_down(&self, within: Duration) {
+        if let Some(workers) = &self.workers {
+            workers.shut_down(within);
+        }
     }
 
     /// The cache's figures.
@@ -331,7 +348,7 @@ impl Engine {
     /// The same engine for use on its own threads: it does not keep them alive and never waits.
     #[cfg(feature = "network")]
     pub(crate) fn without_workers(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), workers: None }
+        Self { options: Arc::clone(&self.options), shared: Arc::clone(&self.shared), workers: None }
     }
 
     /// Fetches answers that need waiting, at most until `deadline`, and keeps them.
@@ -431,12 +448,10 @@ impl EngineBuilder {
             #[cfg(not(feature = "network"))]
             None => Dns::Resolver(BlockingResolver::from_system()?),
         };
-        // Over the network the whole walk is asked at once: a few questions more, as many round trips less.
-        self.options.dmarc.ask_ahead |= dns.takes_time();
+        let options = prepared(Arc::new(self.options), &dns);
         let cache = Cache::new(self.cache);
         let clock = self.fixed_time.map_or_else(Clock::system, Clock::Fixed);
         let shared = Arc::new(Shared {
-            options: Arc::new(self.options),
             dns,
             cache,
             clock,
@@ -445,6 +460,7 @@ impl EngineBuilder {
             refreshers: OnceLock::new(),
         });
         let engine = Engine {
+            options,
             shared,
             #[cfg(feature = "network")]
             workers: None,
@@ -460,6 +476,15 @@ impl EngineBuilder {
         }
         Ok(engine)
     }
+}
+
+/// Options as they are used with this DNS. Over the network the whole walk is asked at once: a few questions more, as many
+/// round trips less.
+fn prepared(mut options: Arc<Options>, dns: &Dns) -> Arc<Options> {
+    if dns.takes_time() && !options.dmarc.ask_ahead {
+        Arc::make_mut(&mut options).dmarc.ask_ahead = true;
+    }
+    options
 }
 
 impl Dns {

@@ -6,6 +6,7 @@
 
 use std::mem;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use mailproof_proto::dns::{Answer, Question};
 use mailproof_proto::time::Timestamp;
@@ -41,9 +42,14 @@ pub trait Service: Send + Sync {
     /// [`Session::poll`]: crate::Session::poll
     fn converse(&self, engine: &Engine, peer: Peer) -> Box<dyn Conversation>;
 
-    /// Connections at a time, on all threads; further ones wait in the kernel's queue.
+    /// Connections of one listening socket at a time, on all threads; further ones wait in the kernel's queue.
     fn connections_max(&self) -> usize {
         4096
+    }
+
+    /// How long nothing may come or go on a connection before it is closed; `None` for any time. Asked once a connection.
+    fn idle_time(&self) -> Option<Duration> {
+        None
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Reading is all or nothing: what comes out can be used as it is. A fault names the file, the line and the key.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -9,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use mailproof::network::{Choice, NetworkOptions};
+use mailproof::resolver::ResolverError;
 use mailproof_proto::authres::AuthservId;
 use mailproof_proto::dmarc::Discovery;
 use mailproof_proto::spf::SpfOptions;
@@ -36,16 +39,22 @@ pub struct Config {
     pub status_listen: Vec<Endpoint>,
     /// Permission bits of unix sockets.
     pub socket_mode: FileMode,
+    /// Owner of unix sockets; the account of the process when empty.
+    pub socket_owner: String,
     /// Group of unix sockets; that of the process when empty.
     pub socket_group: String,
     /// Threads that work; one a processor when 0.
     pub threads: u16,
-    /// Connections open at a time; more are refused.
+    /// How the threads wait: by io_uring or by epoll.
+    pub io_backend: BackendWord,
+    /// Connections of one socket open at a time; more wait.
     pub connections_max: u32,
     /// Seconds after which a connection on which nothing happens is closed.
     pub idle_seconds: u32,
     /// Seconds that connections have to end when the process is told to.
     pub drain_seconds: u32,
+    /// Give up rights that are not needed, where the kernel can do that: Landlock and seccomp.
+    pub sandbox: bool,
     /// Resolvers; those of the system when none is named.
     pub resolvers: Vec<ResolverAddress>,
     /// How messages are judged.
@@ -60,6 +69,8 @@ pub struct Config {
     pub signing: SigningSettings,
     /// The log.
     pub log: LogSettings,
+    /// The event stream.
+    pub events: EventSettings,
 }
 
 /// Choices that the standards leave.
@@ -74,6 +85,8 @@ pub struct VerifySettings {
     pub honour_length: bool,
     /// Void lookups of one SPF evaluation (RFC 7208 section 4.6.4).
     pub spf_void_lookups_max: u8,
+    /// The share of messages that the crate mail-auth judges too, to be compared.
+    pub cross_check_sample: Share,
 }
 
 /// How the Organizational Domain is found.
@@ -123,6 +136,62 @@ pub struct LogSettings {
     pub format: Format,
 }
 
+/// The event stream: one JSON object a message.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct EventSettings {
+    /// Where events go.
+    pub to: EventTarget,
+    /// What becomes of local parts of addresses.
+    pub local_parts: LocalParts,
+    /// Octets of a file before another begins.
+    pub file_bytes_max: u64,
+    /// Older files that are kept.
+    pub files_max: u32,
+}
+
+/// Where events go.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+#[non_exhaustive]
+pub enum EventTarget {
+    /// There are none.
+    #[default]
+    Nowhere,
+    /// `stdout`
+    Stdout,
+    /// `file:/PATH`
+    File(PathBuf),
+    /// `unix:/PATH`, a stream socket at which somebody reads.
+    Unix(PathBuf),
+}
+
+/// What becomes of local parts of addresses in events.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum LocalParts {
+    /// A keyed hash: the same for the same address until the daemon ends.
+    #[default]
+    Hash,
+    /// As they are.
+    Plain,
+    /// They are left out.
+    None,
+}
+
+/// How threads wait for sockets.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackendWord {
+    /// io_uring where it works, else epoll.
+    #[default]
+    Auto,
+    /// io_uring; the daemon does not start where it is refused.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
 /// An authserv-id, checked; or none.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "String")]
@@ -145,6 +214,11 @@ pub enum Endpoint {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "String")]
 pub struct FileMode(pub u32);
+
+/// A share of all messages in millionths, written as a number from 0 to 1.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "f64")]
+pub struct Share(pub u32);
 
 /// The address of a resolver; port 53 unless another is given.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
@@ -244,6 +318,24 @@ impl Config {
         own.into_iter().chain(self.other_authserv_ids.iter().filter_map(|name| name.0.clone())).collect()
     }
 
+    /// How names are asked for, and with how many threads.
+    ///
+    /// # Errors
+    /// [`ResolverError`] when no resolver is set and the system names none.
+    pub fn network(&self) -> Result<NetworkOptions, ResolverError> {
+        let mut options = match self.resolvers.is_empty() {
+            true => NetworkOptions::from_system()?,
+            false => NetworkOptions::new(self.resolvers.iter().map(|it| it.0).collect()),
+        };
+        options.threads = self.threads.into();
+        options.backend = match self.io_backend {
+            BackendWord::Auto => Choice::Auto,
+            BackendWord::Uring => Choice::Uring,
+            BackendWord::Epoll => Choice::Epoll,
+        };
+        Ok(options)
+    }
+
     /// How long nothing may happen on a connection.
     #[must_use]
     pub fn idle_time(&self) -> Duration {
@@ -260,11 +352,14 @@ impl Default for Config {
             policy_listen: Vec::new(),
             status_listen: Vec::new(),
             socket_mode: FileMode(0o660),
+            socket_owner: String::new(),
             socket_group: String::new(),
             threads: 0,
+            io_backend: BackendWord::Auto,
             connections_max: 10_000,
             idle_seconds: 7200,
             drain_seconds: 30,
+            sandbox: true,
             resolvers: Vec::new(),
             verify: VerifySettings::default(),
             skip: SkipSettings::default(),
@@ -272,6 +367,34 @@ impl Default for Config {
             policy: Policy::default(),
             signing: SigningSettings::default(),
             log: LogSettings::default(),
+            events: EventSettings::default(),
+        }
+    }
+}
+
+impl Default for EventSettings {
+    fn default() -> Self {
+        Self {
+            to: EventTarget::Nowhere,
+            local_parts: LocalParts::Hash,
+            file_bytes_max: 100 * 1024 * 1024,
+            files_max: 10,
+        }
+    }
+}
+
+impl TryFrom<String> for EventTarget {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text.is_empty() => Ok(Self::Nowhere),
+            None if text == "stdout" => Ok(Self::Stdout),
+            Some(("file", path)) if path.starts_with('/') => Ok(Self::File(PathBuf::from(path))),
+            Some(("unix", path)) if path.starts_with('/') && path.len() <= SOCKET_PATH_BYTES_MAX => {
+                Ok(Self::Unix(PathBuf::from(path)))
+            }
+            _ => Err(format!("`{text}`: write `file:/PATH`, `unix:/PATH`, `stdout`, or nothing")),
         }
     }
 }
@@ -283,6 +406,7 @@ impl Default for VerifySettings {
             strictest_of_several: true,
             honour_length: false,
             spf_void_lookups_max: mailproof_proto::limits::SPF_VOID_LOOKUPS_MAX,
+            cross_check_sample: Share(0),
         }
     }
 }
@@ -328,6 +452,16 @@ impl FromStr for Endpoint {
     }
 }
 
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "tcp:{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Systemd(name) => write!(f, "systemd:{name}"),
+        }
+    }
+}
+
 impl TryFrom<String> for Endpoint {
     type Error = String;
 
@@ -342,6 +476,17 @@ impl TryFrom<String> for FileMode {
     fn try_from(text: String) -> Result<Self, String> {
         let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o777);
         mode.map(Self).ok_or_else(|| format!("`{text}` is no mode; write octal digits, as \"0660\""))
+    }
+}
+
+impl TryFrom<f64> for Share {
+    type Error = String;
+
+    fn try_from(share: f64) -> Result<Self, String> {
+        match (0.0..=1.0).contains(&share) {
+            true => Ok(Self((share * 1e6).round() as u32)),
+            false => Err(format!("`{share}` is no share; write a number from 0.0 to 1.0")),
+        }
     }
 }
 

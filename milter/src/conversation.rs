@@ -28,7 +28,7 @@ use crate::policy::decide_spf;
 use crate::protocol::{
     Agreement, Client, Command, Fact, FrameReader, Macros, Part, ProtocolError, Reply, Steps, Wishes, write_reply,
 };
-use crate::service::{Service, write_spf};
+use crate::service::{Sample, Service, write_spf};
 
 /// One connection of a mail server.
 pub struct MilterConversation {
@@ -206,8 +206,11 @@ impl MilterConversation {
         let mail_from =
             sender.trim().strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap_or(sender.trim());
         let skip = self.skip();
-        let message = Message::new(mail_from.to_owned(), skip, host.now());
+        let mut message = Message::new(mail_from.to_owned(), skip, host.now());
         let verifies = message.way == Way::Verify;
+        if verifies && self.service.auditor.as_ref().is_some_and(|auditor| auditor.wants_next()) {
+            message.begin_copy();
+        }
         self.message = Some(message);
         if verifies {
             let envelope =
@@ -442,6 +445,7 @@ impl MilterConversation {
             message.write_fault_reply(&self.service, &mut replies);
         }
         host.output().extend_from_slice(&replies);
+        self.hand_to_auditor(&mut message);
         if message.is_large() || message.fault {
             self.session = None;
         }
@@ -449,6 +453,19 @@ impl MilterConversation {
         if self.draining {
             self.over = true;
             host.close();
+        }
+    }
+
+    fn hand_to_auditor(&self, message: &mut Message) {
+        let Some(copy) = message.take_copy().filter(|_| !message.fault) else { return };
+        let (Some(auditor), Some(session)) = (&self.service.auditor, &self.session) else { return };
+        if let Some(verdict) = session.verdict() {
+            auditor.examine(Sample {
+                message: copy,
+                envelope: session.envelope().clone(),
+                verdict: verdict.clone(),
+                queue_id: self.macros.value(Fact::QueueId).map(str::to_owned),
+            });
         }
     }
 
@@ -476,6 +493,9 @@ impl MilterConversation {
     }
 
     fn push(&mut self, octets: &[u8]) {
+        if let Some(message) = &mut self.message {
+            message.copy(octets);
+        }
         self.guarded(|session| session.iter_mut().for_each(|session| session.push(octets)));
     }
 

@@ -1,7 +1,8 @@
 //! The milter and the policy service of Mailproof, for Postfix and Sendmail.
 //!
-//! Everything here is sans I/O: a [`MilterConversation`] or [`PolicyConversation`] is the state of one connection, driven
-//! by a loop through [`mailproof::service::Conversation`]. The loop brings the sockets, the DNS and the time.
+//! Everything but [`daemon`] is sans I/O: a [`MilterConversation`] or [`PolicyConversation`] is the state of one
+//! connection, driven by a loop through [`mailproof::service::Conversation`]. The loop brings the sockets, the DNS and the
+//! time.
 //!
 //! ```
 //! use std::path::Path;
@@ -44,11 +45,13 @@
 //! | [`policy`] | what is done with a message: a pure function |
 //! | [`signing`] | keys, patterns, signatures; OpenDKIM's tables; new keys |
 //! | [`config`] | the configuration file |
+//! | [`daemon`] | sockets, signals, reload, end |
 //! | [`log`], [`metrics`] | one line an event; figures and state over HTTP |
 #![forbid(unsafe_code)]
 
 pub mod config;
 mod conversation;
+pub mod daemon;
 pub mod log;
 pub mod metrics;
 pub mod network;
@@ -60,4 +63,4 @@ pub mod signing;
 
 pub use self::conversation::MilterConversation;
 pub use self::policy_service::PolicyConversation;
-pub use self::service::{MessageReport, Observer, Service};
+pub use self::service::{Auditor, MessageReport, Observer, Sample, Service};

@@ -5,10 +5,11 @@ mod http;
 pub use self::http::{HttpConversation, Status};
 
 use std::fmt::Write as _;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use mailproof::cache::CacheStatistics;
+use mailproof::Engine;
 use mailproof_proto::arc::ArcResult;
 use mailproof_proto::dkim::{Algorithm, DkimResult};
 use mailproof_proto::dmarc::DmarcResult;
@@ -16,7 +17,7 @@ use mailproof_proto::spf::SpfResult;
 use mailproof_proto::verdict::{Action, Verdict};
 
 /// Counts of one process; shared by all its connections.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Metrics {
     connections: AtomicU64,
     connections_open: AtomicI64,
@@ -34,7 +35,13 @@ pub struct Metrics {
     forged: AtomicU64,
     policy_requests: Family<4>,
     seconds: Histogram,
+    reloads: Family<2>,
+    cross_checks: Family<4>,
+    dropped_lines: OnceLock<Box<DroppedLines>>,
 }
+
+/// Gives the lines dropped from the log and from the event stream.
+type DroppedLines = dyn Fn() -> [u64; 2] + Send + Sync;
 
 /// Counters that one label tells apart.
 #[derive(Debug)]
@@ -133,14 +140,35 @@ impl Metrics {
         self.policy_requests.count(action as usize);
     }
 
-    /// Every figure as text (Prometheus exposition format 0.0.4).
+    /// Counts a reload that was put in force, or refused.
+    pub fn reloaded(&self, done: bool) {
+        self.reloads.count(usize::from(!done));
+    }
+
+    /// Counts a message that was judged again.
+    pub fn cross_checked(&self, result: CrossCheckResult) {
+        self.cross_checks.count(result as usize);
+    }
+
+    /// Says who knows how many lines of the log, and how many events, were dropped.
+    pub fn set_dropped_lines(&self, count: impl Fn() -> [u64; 2] + Send + Sync + 'static) {
+        // The first to say so is the one that writes.
+        let _ = self.dropped_lines.set(Box::new(count));
+    }
+
+    /// Connections that are open.
     #[must_use]
-    pub fn render(&self, cache: Option<&CacheStatistics>) -> String {
+    pub fn connections_open(&self) -> u64 {
+        u64::try_from(self.connections_open.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// Every figure as text (Prometheus exposition format 0.0.4), with those of the engine.
+    #[must_use]
+    pub fn render(&self, engine: Option<&Engine>) -> String {
         let mut page = Page(String::with_capacity(PAGE_BYTES));
         page.counter("connections_total", "Connections taken.", &self.connections);
-        let open = self.connections_open.load(Ordering::Relaxed).max(0);
         page.head("connections", "Connections open.", "gauge");
-        page.sample("connections", "", "", &open.to_string());
+        page.sample("connections", "", "", &self.connections_open().to_string());
         page.counter(
             "protocol_errors_total",
             "Connections ended because the peer broke the protocol.",
@@ -165,14 +193,78 @@ impl Metrics {
             &self.policy_requests,
         );
         page.histogram("message_wait_seconds", "Time from the end of a message to the reply.", &self.seconds);
-        if let Some(cache) = cache {
-            page.number("dns_cache_hits_total", "Questions answered from the cache.", "counter", cache.hits);
-            page.number("dns_cache_misses_total", "Questions not in the cache.", "counter", cache.misses);
-            page.number("dns_cache_evictions_total", "Answers evicted.", "counter", cache.evictions);
-            page.number("dns_cache_entries", "Answers in the cache.", "gauge", cache.entries);
-            page.number("dns_cache_bytes", "Size of the cache.", "gauge", cache.bytes);
+        page.family("reloads_total", "Readings of the configuration while running.", "result", &RELOADS, &self.reloads);
+        page.family(
+            "cross_checks_total",
+            "Messages judged again by mail-auth.",
+            "result",
+            &CROSS_CHECKS,
+            &self.cross_checks,
+        );
+        let [lines, events] = self.dropped_lines.get().map_or([0, 0], |count| count());
+        page.number("log_lines_dropped_total", "Lines that the log could not take.", "counter", lines);
+        page.number("events_dropped_total", "Events that could not be written.", "counter", events);
+        if let Some(engine) = engine {
+            page.engine(engine);
         }
         page.0
+    }
+}
+
+impl Page {
+    fn engine(&mut self, engine: &Engine) {
+        let cache = engine.cache_statistics();
+        self.number("dns_cache_hits_total", "Questions answered from the cache.", "counter", cache.hits);
+        self.number("dns_cache_misses_total", "Questions not in the cache.", "counter", cache.misses);
+        self.number("dns_cache_evictions_total", "Answers evicted.", "counter", cache.evictions);
+        self.number("dns_cache_entries", "Answers in the cache.", "gauge", cache.entries);
+        self.number("dns_cache_bytes", "Size of the cache.", "gauge", cache.bytes);
+        let network = engine.network_statistics();
+        for (name, help, number) in [
+            ("dns_lookups_total", "Questions that went to the resolvers.", network.lookups),
+            ("dns_failures_total", "Questions without an answer in the end.", network.failures),
+            ("dns_silent_tries_total", "Tries that a resolver let pass.", network.silent_tries),
+            ("dns_unmatched_total", "Replies that matched no query: late, or forged.", network.unmatched),
+            ("dns_turned_away_total", "Questions that failed because too many waited.", network.turned_away),
+        ] {
+            self.number(name, help, "counter", number);
+        }
+        if let Some(backend) = engine.backend() {
+            self.head("io_backend_info", "How the threads wait for sockets.", "gauge");
+            self.sample("io_backend_info", "backend", backend.word(), "1");
+        }
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").field("connections_open", &self.connections_open).finish_non_exhaustive()
+    }
+}
+
+/// What a second opinion said.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CrossCheckResult {
+    /// The same.
+    Agrees,
+    /// Something else.
+    Disagrees,
+    /// Nothing.
+    NoOpinion,
+    /// It was not asked: too many waited.
+    Dropped,
+}
+
+impl CrossCheckResult {
+    /// The word of logs and labels.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Agrees => "agrees",
+            Self::Disagrees => "disagrees",
+            Self::NoOpinion => "no-opinion",
+            Self::Dropped => "dropped",
+        }
     }
 }
 
@@ -314,6 +406,13 @@ const DMARC: [&str; 5] = [
     DmarcResult::PermError.word(),
 ];
 const ARC: [&str; 3] = [ArcResult::None.word(), ArcResult::Pass.word(), ArcResult::Fail.word()];
+const CROSS_CHECKS: [&str; 4] = [
+    CrossCheckResult::Agrees.word(),
+    CrossCheckResult::Disagrees.word(),
+    CrossCheckResult::NoOpinion.word(),
+    CrossCheckResult::Dropped.word(),
+];
+const RELOADS: [&str; 2] = ["done", "refused"];
 const ALGORITHMS: [&str; 2] = ["rsa-sha256", "ed25519-sha256"];
 
 #[cfg(test)]
@@ -332,7 +431,8 @@ mod tests {
         metrics.dkim.count(DkimResult::Policy as usize);
         metrics.dmarc.count(DmarcResult::PermError as usize);
         metrics.arc.count(ArcResult::Fail as usize);
-        let page = metrics.render(Some(&CacheStatistics::default()));
+        let engine = Engine::builder().offline().build().unwrap();
+        let page = metrics.render(Some(&engine));
         for line in [
             "mailproof_connections 1",
             "mailproof_messages_total{action=\"reject\"} 1",

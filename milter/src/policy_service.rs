@@ -76,6 +76,17 @@ impl PolicyConversation {
         }
     }
 
+    /// Goes on with other settings, between two requests alone: Postfix keeps its connections for a long time.
+    /// False in the midst of one.
+    pub fn renew(&mut self, service: Arc<Service>, engine: Engine) -> bool {
+        let is_between = self.asked.is_none() && self.request_bytes == 0;
+        if is_between {
+            (self.service, self.engine) = (service, engine);
+            (self.session, self.last) = (None, None);
+        }
+        is_between
+    }
+
     /// Takes octets until a request has to wait.
     fn take(&mut self, octets: &[u8], host: &mut Host<'_>) {
         let mut rest = octets;

@@ -4,8 +4,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use mailproof::Envelope;
 use mailproof_proto::authres::AuthservId;
 use mailproof_proto::spf::SpfOutcome;
+use mailproof_proto::time::Timestamp;
 use mailproof_proto::verdict::Verdict;
 
 use crate::config::{Config, HeaderSettings, SkipSettings};
@@ -28,6 +30,7 @@ pub struct Service {
     format: Format,
     sink: Arc<dyn Sink>,
     observer: Option<Arc<dyn Observer>>,
+    pub(crate) auditor: Option<Arc<dyn Auditor>>,
 }
 
 /// Learns of every message, after its reply is decided: an event stream, a cross-check. Must not block.
@@ -36,9 +39,33 @@ pub trait Observer: Send + Sync {
     fn message(&self, report: &MessageReport<'_>);
 }
 
+/// Looks at some messages again, whole. Must not block.
+pub trait Auditor: Send + Sync {
+    /// True when the message that begins is one to look at.
+    fn wants_next(&self) -> bool;
+
+    /// Takes it.
+    fn examine(&self, sample: Sample);
+}
+
+/// A message to be looked at again.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Header block, empty line and body as they were verified.
+    pub message: Vec<u8>,
+    /// What SMTP said before.
+    pub envelope: Envelope,
+    /// What came of it.
+    pub verdict: Verdict,
+    /// The queue id of the mail server.
+    pub queue_id: Option<String>,
+}
+
 /// One message, as the log and an observer see it.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageReport<'a> {
+    /// The moment of the reply.
+    pub now: Timestamp,
     /// The queue id of the mail server.
     pub queue_id: Option<&'a str>,
     /// The SMTP client.
@@ -76,6 +103,7 @@ impl Service {
             format: config.log.format,
             sink,
             observer: None,
+            auditor: None,
         }
     }
 
@@ -83,6 +111,13 @@ impl Service {
     #[must_use]
     pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observer = Some(observer);
+        self
+    }
+
+    /// Has some messages looked at again.
+    #[must_use]
+    pub fn with_auditor(mut self, auditor: Arc<dyn Auditor>) -> Self {
+        self.auditor = Some(auditor);
         self
     }
 

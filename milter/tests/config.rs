@@ -20,7 +20,8 @@ fn the_full_example_is_the_defaults() {
 #[test]
 fn the_full_example_leaves_nothing_out() {
     let text = include_str!("../examples/full.toml");
-    let tables = ["", "[verify]", "[skip]", "[headers]", "[policy]", "[policy.rules]", "[signing]", "[log]"];
+    let tables =
+        ["", "[verify]", "[skip]", "[headers]", "[policy]", "[policy.rules]", "[signing]", "[log]", "[events]"];
     for table in tables.into_iter().chain(["[[policy.domain]]", "[[signing.key]]"]) {
         let error = parse(&format!("{table}\nno-such-key = 1\n")).unwrap_err();
         let (_, expected) = error.split_once("expected ").unwrap_or_else(|| panic!("{error}"));

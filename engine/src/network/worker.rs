@@ -7,7 +7,7 @@
 use std::hash::BuildHasher;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -49,6 +49,8 @@ struct Thread {
 struct Inbox {
     /// `None` once the thread is gone.
     messages: Mutex<Option<Vec<Message>>>,
+    /// The thread is about to end and has no work left. It waits for its peers, whose questions may be its to ask.
+    is_done: AtomicBool,
     waker: mailproof_io::Waker,
     statistics: Published,
 }
@@ -58,7 +60,7 @@ struct Inbox {
 struct Published {
     figures: Mutex<NetworkStatistics>,
     driver: Mutex<mailproof_io::Statistics>,
-    has_answered: std::sync::atomic::AtomicBool,
+    has_answered: AtomicBool,
     prefetches: AtomicU64,
     backend: Mutex<Option<Backend>>,
     tls_trouble: Mutex<Option<TlsTrouble>>,
@@ -96,7 +98,8 @@ enum Message {
         stream: OwnedFd,
         service: Arc<dyn Service>,
     },
-    Stop,
+    /// No more work, and an end at this moment at the latest.
+    Stop(Instant),
 }
 
 impl Message {
@@ -195,6 +198,7 @@ impl Workers {
                 };
                 let inbox = Arc::new(Inbox {
                     messages: Mutex::new(Some(Vec::new())),
+                    is_done: AtomicBool::new(false),
                     waker: driver.waker(),
                     statistics: Published {
                         backend: Mutex::new(Some(driver.backend().clone())),
@@ -321,11 +325,19 @@ impl Workers {
 
 impl Drop for Workers {
     fn drop(&mut self) {
+        self.shut_down(DRAIN_TIME);
+    }
+}
+
+impl Workers {
+    /// Ends the threads after the work they have, at the latest when this time is over; waits for them.
+    pub(crate) fn shut_down(&self, within: Duration) {
         if self.is_in_another_process() {
             return;
         }
+        let until = Instant::now() + within;
         for thread in &self.threads {
-            thread.inbox.put(Message::Stop);
+            thread.inbox.put(Message::Stop(until));
         }
         for thread in &self.threads {
             let handle = thread.handle.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -359,16 +371,6 @@ impl Inbox {
     fn take(&self) -> Vec<Message> {
         let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
         messages.as_mut().map(std::mem::take).unwrap_or_default()
-    }
-
-    /// Takes no more from now on, if there is nothing left to take.
-    fn close_if_empty(&self) -> bool {
-        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_empty = messages.as_ref().is_none_or(Vec::is_empty);
-        if is_empty {
-            *messages = None;
-        }
-        is_empty
     }
 
     /// Takes what is there and no more from now on.
@@ -428,10 +430,8 @@ impl Worker {
             self.work();
             self.expire();
             self.deliver();
-            match self.stopping {
-                Some(_) if self.is_idle() && self.inbox.close_if_empty() => return,
-                Some(until) if Instant::now() >= until => return self.give_up(),
-                _ => {}
+            if self.has_stopped() {
+                return self.give_up();
             }
         }
     }
@@ -508,7 +508,7 @@ impl Worker {
                 self.conversations.ended(socket.index());
             }
             Heard::Conversation(slot) => self.carry_out(slot, now),
-            Heard::Sent(socket) => self.conversations.sent(socket.index(), &mut self.sockets.driver),
+            Heard::Sent(socket) => self.conversations.sent(socket.index(), now, &mut self.sockets.driver),
             Heard::Accepted(socket, service) => self.pass_on(socket, service),
             Heard::AcceptFailed(service) => {
                 if let Some(listening) = self.services.get_mut(service as usize) {
@@ -566,7 +566,7 @@ impl Worker {
                 }
                 Message::Listen { listener, service } => self.listen(listener, service),
                 Message::Converse { stream, service } => self.converse(stream, service),
-                Message::Stop => self.stop(now),
+                Message::Stop(until) => self.stop(until, now),
             }
         }
     }
@@ -597,9 +597,10 @@ impl Worker {
         }
         self.inquiries.expire(now, &mut self.sockets);
         self.jobs.expire(now);
-        while let Some(slot) = self.conversations.wake_next(now) {
+        while let Some(slot) = self.conversations.wake_next(now, &mut self.sockets.driver) {
             self.carry_out(slot, now);
         }
+        self.conversations.expire_closing(now, &mut self.sockets.driver);
     }
 
     /// Hands answers to those who wait for them.
@@ -668,7 +669,7 @@ impl Worker {
 
     fn carry_out(&mut self, slot: usize, now: Timestamp) {
         let mut questions = std::mem::take(&mut self.questions);
-        self.conversations.carry_out(slot, &mut self.sockets.driver, &mut questions);
+        self.conversations.carry_out(slot, now, &mut self.sockets.driver, &mut questions);
         for (id, question) in questions.drain(..) {
             self.ask_for(Local::Conversation(id), question, now);
         }
@@ -687,7 +688,10 @@ impl Worker {
 
     /// Gives a connection that was accepted to the next worker.
     fn pass_on(&mut self, socket: SocketId, service: u32) {
-        let Some(listening) = self.services.get_mut(service as usize) else { return };
+        let Some(listening) = self.services.get_mut(service as usize) else {
+            // Accepted just before the listeners closed: the peer is told at once.
+            return self.sockets.close(socket);
+        };
         let Some(stream) = self.sockets.driver.release(socket) else { return };
         let count = listening.connections.fetch_add(1, Ordering::Relaxed) + 1;
         if count >= listening.service.connections_max() && !std::mem::replace(&mut listening.is_paused, true) {
@@ -713,7 +717,8 @@ impl Worker {
         let Ok(socket) = self.sockets.driver.add_stream(stream) else { return };
         let conversation = service.converse(&self.engine, peer);
         self.sockets.set_role(socket, Role::Conversation(socket));
-        self.conversations.add(socket, service, conversation, &mut self.sockets.driver);
+        let now = self.now();
+        self.conversations.add(socket, service, conversation, peer, now, &mut self.sockets.driver);
     }
 
     /// Accepts again where a connection has ended.
@@ -726,8 +731,8 @@ impl Worker {
         }
     }
 
-    fn stop(&mut self, now: Timestamp) {
-        self.stopping = Some(Instant::now() + DRAIN_TIME);
+    fn stop(&mut self, until: Instant, now: Timestamp) {
+        self.stopping = Some(until);
         for listening in self.services.drain(..) {
             self.sockets.close(listening.socket);
         }
@@ -736,12 +741,30 @@ impl Worker {
         }
     }
 
-    fn is_idle(&self) -> bool {
-        let is_done = self.jobs.is_empty() && self.conversations.count() == 0 && self.inquiries.open_count() == 0;
-        is_done && !self.sockets.driver.is_closing_streams()
+    fn has_stopped(&mut self) -> bool {
+        let Some(until) = self.stopping else { return false };
+        if Instant::now() >= until {
+            return true;
+        }
+        if !self.conversations.has_conversations() {
+            // Last replies go out now: nothing else may ever wake this thread.
+            if self.sockets.driver.glance().is_ok() {
+                self.look();
+            }
+            self.conversations.expire_closing(self.now(), &mut self.sockets.driver);
+        }
+        let is_done = self.conversations.is_empty()
+            && self.jobs.is_empty()
+            && self.inquiries.open_count() == 0
+            && !self.sockets.driver.is_closing_streams();
+        let was_done = self.inbox.is_done.swap(is_done, Ordering::SeqCst);
+        if is_done && !was_done {
+            self.peers.iter().for_each(|peer| peer.waker.wake());
+        }
+        is_done && self.peers.iter().all(|peer| peer.is_done.load(Ordering::SeqCst))
     }
 
-    /// The sockets of this thread are of no use any more, or its time is over: everybody is answered with a failure.
+    /// This thread ends, or its sockets are of no use any more: everybody is answered with a failure.
     fn give_up(&mut self) {
         for socket in self.conversations.sockets() {
             self.conversations.ended(socket.index());
@@ -812,6 +835,10 @@ struct Counted {
 impl Service for Counted {
     fn converse(&self, engine: &Engine, peer: Peer) -> Box<dyn crate::service::Conversation> {
         self.service.converse(engine, peer)
+    }
+
+    fn idle_time(&self) -> Option<Duration> {
+        self.service.idle_time()
     }
 }
 

@@ -47,6 +47,8 @@ pub(super) struct Message {
     header: Vec<u8>,
     index: HeaderIndex,
     signing: Option<(Selection, BodyHashes)>,
+    /// The octets that were verified, for an auditor.
+    copy: Option<Vec<u8>>,
 }
 
 /// What the end of a message needs to know of its connection.
@@ -78,6 +80,7 @@ impl Message {
             header: Vec::new(),
             index: HeaderIndex::new(),
             signing: None,
+            copy: None,
         }
     }
 
@@ -112,6 +115,25 @@ impl Message {
         push_with_crlf(&mut self.header, value);
         self.header.extend_from_slice(b"\r\n");
         Ok(())
+    }
+
+    /// Keeps a copy from now on.
+    pub(super) fn begin_copy(&mut self) {
+        self.copy = Some(Vec::new());
+    }
+
+    /// Takes octets into the copy; one that becomes too large is given up.
+    pub(super) fn copy(&mut self, octets: &[u8]) {
+        if let Some(copy) = &mut self.copy {
+            copy.extend_from_slice(octets);
+            if copy.len() > COPY_BYTES_MAX {
+                self.copy = None;
+            }
+        }
+    }
+
+    pub(super) fn take_copy(&mut self) -> Option<Vec<u8>> {
+        self.copy.take()
     }
 
     /// The field taken last, to be verified.
@@ -300,6 +322,7 @@ impl Message {
             metrics.message_skipped(skip);
         }
         around.service.report(&MessageReport {
+            now: around.now,
             queue_id: around.queue_id,
             client: around.client,
             helo: around.helo,
@@ -363,5 +386,7 @@ fn push_with_crlf(out: &mut Vec<u8>, value: &[u8]) {
 
 const RESULTS_FIELD: &str = "Authentication-Results";
 const EXPLAIN_FIELD: &str = "X-Mailproof-Explain";
+/// Octets of a message that is copied for an auditor.
+const COPY_BYTES_MAX: usize = 1024 * 1024;
 /// Octets of a header whose memory is kept for the next message.
 const HELD_BYTES_MAX: usize = 32 * 1024;

@@ -66,7 +66,7 @@ impl HttpConversation {
         let path = path.split('?').next().unwrap_or_default();
         match (method, path) {
             ("GET" | "HEAD", "/metrics") => {
-                let page = self.metrics.render(Some(&self.engine.cache_statistics()));
+                let page = self.metrics.render(Some(&self.engine));
                 respond(host, method, "200 OK", &page, closes);
             }
             ("GET" | "HEAD", "/-/healthy") => respond(host, method, "200 OK", "Healthy\n", closes),

@@ -1,0 +1,288 @@
+//! The process itself: configuration faults, systemd, signals, limits; and Debian's miltertest in place of a mail server.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::smtp::{PATIENCE, wait_for};
+use crate::{World, mail_server};
+
+/// A folder of a test's own.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("mailproof-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn mailproof(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mailproof")).args(arguments).output().unwrap()
+}
+
+fn frame(command: u8, fields: &[u8]) -> Vec<u8> {
+    [&u32::try_from(fields.len() + 1).unwrap().to_be_bytes()[..], &[command], fields].concat()
+}
+
+/// A milter connection in the midst of a message: MAIL FROM was said, the header is on its way.
+fn begin_message(world: &World) -> TcpStream {
+    let mut stream = connect(world);
+    stream.write_all(&frame(b'C', b"mail.good.example\x004\x00\x19127.0.0.5\0")).unwrap();
+    stream.write_all(&frame(b'H', b"mail.good.example\0")).unwrap();
+    stream.write_all(&frame(b'M', b"<ann@good.example>\0")).unwrap();
+    stream.write_all(&frame(b'L', b"From\0 ann@good.example\0")).unwrap();
+    wait_for("the message", || (world.dns.statistics().udp_queries > 0).then_some(()));
+    stream
+}
+
+/// A milter connection on which the versions are agreed.
+fn connect(world: &World) -> TcpStream {
+    let mut stream = TcpStream::connect(world.milter).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&frame(b'O', &[0, 0, 0, 6, 0, 0, 1, 0xff, 0, 0x1f, 0xff, 0xff])).unwrap();
+    assert_eq!(reply(&mut stream), b'O');
+    stream
+}
+
+/// The command of the next reply.
+fn reply(stream: &mut TcpStream) -> u8 {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).unwrap();
+    let mut reply = vec![0; u32::from_be_bytes(length) as usize];
+    stream.read_exact(&mut reply).unwrap();
+    reply[0]
+}
+
+/// Everything that still comes until the connection ends.
+fn rest(mut stream: TcpStream) -> String {
+    let mut octets = Vec::new();
+    // A connection that was reset has ended too.
+    let _ = stream.read_to_end(&mut octets);
+    String::from_utf8_lossy(&octets).into_owned()
+}
+
+#[test]
+fn configurations_that_can_not_be_used_are_78_with_file_line_and_key() {
+    let folder = Folder::new("config");
+    let bad = folder.file("bad.toml", "\n[policy]\nmode = 'obey'\n");
+    let group = folder.file("group.toml", "socket-group = 'no such group'\n");
+    let key = folder.file("key.toml", "[[signing.key]]\ndomain='a.example'\nselector='s'\nfile='/nonexistent'\n");
+    for (file, said) in [
+        (&bad, format!("mailproof: {bad}:3: policy.mode: unknown variant `obey`")),
+        (&group, "mailproof: socket-group = \"no such group\": there is no such group".to_owned()),
+        (&key, format!("mailproof: {key}: signing: /nonexistent: ")),
+        (&"/nonexistent.toml".to_owned(), "mailproof: /nonexistent.toml: ".to_owned()),
+    ] {
+        for arguments in [&["check-config", file][..], &["milter", "--config", file]] {
+            let output = mailproof(arguments);
+            let error = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.code() == Some(78) && error.starts_with(&said), "{error}");
+            assert_eq!(error.lines().count(), 1);
+        }
+    }
+    let good = folder.file("good.toml", "authserv-id = 'mx.example.net'\nresolvers = ['192.0.2.53']\n");
+    let output = mailproof(&["check-config", &good]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        (output.status.code(), said),
+        (Some(0), format!("{good}: good: results as mx.example.net, mode observe, keys 0\n"))
+    );
+}
+
+#[test]
+fn a_new_key_is_for_few_eyes_and_never_replaces_another() {
+    let folder = Folder::new("keygen");
+    let file = folder.0.join("k.pem").display().to_string();
+    let arguments = ["keygen", "--domain", "example.net", "--selector", "s1", "--kind", "ed25519", "--file", &file];
+    let output = mailproof(&arguments);
+    let line = String::from_utf8(output.stdout).unwrap();
+    assert!(line.starts_with("s1._domainkey.example.net. IN TXT ( \"v=DKIM1; k=ed25519; p="), "{line}");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o027, 0);
+    let record = mailproof(&["sign", "--print-record", "--key", &file]).stdout;
+    let record = String::from_utf8(record).unwrap();
+    assert_eq!(line.split('"').nth(1), record.split('"').nth(1));
+    assert_eq!(mailproof(&arguments).status.code(), Some(73));
+    for (option, value) in [("--domain", "a b"), ("--selector", "a b")] {
+        let mut arguments = arguments.to_vec();
+        let at = arguments.iter().position(|it| *it == option).unwrap() + 1;
+        arguments[at] = value;
+        assert_eq!(mailproof(&arguments).status.code(), Some(64));
+    }
+}
+
+#[test]
+fn sockets_of_systemd_are_taken_and_it_hears_what_happens() {
+    let folder = Folder::new("systemd");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let heard = UnixDatagram::bind(folder.0.join("notify")).unwrap();
+    heard.set_read_timeout(Some(PATIENCE)).unwrap();
+    let hear = || {
+        let mut room = [0; 256];
+        let length = heard.recv(&mut room).unwrap();
+        String::from_utf8_lossy(&room[..length]).into_owned()
+    };
+    let config = folder.file("m.toml", "listen = ['systemd:milter']\nresolvers = ['127.0.0.1:9']\n");
+    // The socket has to be the third descriptor, and the process to have the ID that the environment names.
+    let script = "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=milter; \
+                  exec \"$0\" milter --config \"$1\"";
+    let mut child = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_mailproof"), &config])
+        .env("NOTIFY_SOCKET", folder.0.join("notify"))
+        .stdin(Stdio::from(OwnedFd::from(listener.try_clone().unwrap())))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    assert!(hear().starts_with("READY=1\n"));
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(&frame(b'O', &[0, 0, 0, 6, 0, 0, 1, 0xff, 0, 0x1f, 0xff, 0xff])).unwrap();
+    let mut reply = [0; 5];
+    stream.read_exact(&mut reply).unwrap();
+    assert_eq!(reply[4], b'O');
+    let signal = |name: &str| Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    signal("-HUP");
+    assert!(hear().starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    assert!(hear().starts_with("READY=1\n"));
+    signal("-TERM");
+    assert!(hear().starts_with("STOPPING=1\n"));
+    assert!(child.wait().unwrap().success());
+    let missing = folder.file("n.toml", "listen = ['systemd:other']\nresolvers = ['127.0.0.1:9']\n");
+    let output = mailproof(&["milter", "--config", &missing]);
+    assert_eq!(output.status.code(), Some(69), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_message_under_way_ends_before_the_process() {
+    let mut world = World::new("drain", "");
+    let idle = connect(&world);
+    let mut busy = begin_message(&world);
+    assert!(world.daemon.page("/-/ready").starts_with("HTTP/1.1 200"));
+    world.daemon.signal("TERM");
+    assert_eq!(rest(idle), "", "an idle connection ends at once");
+    busy.write_all(&[frame(b'N', b""), frame(b'B', b"Hello.\r\n"), frame(b'E', b"")].concat()).unwrap();
+    let replies = rest(busy);
+    assert!(replies.contains("dmarc=pass") && replies.ends_with("\0\0\0\x01c"), "{replies:?}");
+    assert_eq!(world.daemon.wait(), Some(0));
+    assert!(!world.folder.join("milter.sock").exists());
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_messages() {
+    let mut world = World::new("second", "");
+    let busy = begin_message(&world);
+    world.daemon.signal("TERM");
+    wait_for("the first signal", || (world.daemon.count("event=stop ") == 1).then_some(()));
+    world.daemon.signal("TERM");
+    assert_eq!(rest(busy), "");
+    assert_eq!(world.daemon.wait(), Some(0));
+    wait_for("the last line", || (world.daemon.count("event=end") == 1).then_some(()));
+}
+
+#[test]
+fn idle_connections_end_and_too_many_wait() {
+    let mut world = World::new("limits", "");
+    world.base = format!("{}\nidle-seconds = 1\nconnections-max = 1\nio-backend = 'epoll'", world.base);
+    world.daemon.signal("TERM");
+    assert_eq!(world.daemon.wait(), Some(0));
+    fs::write(world.folder.join("mailproof.toml"), &world.base).unwrap();
+    world.daemon.start_again();
+    assert_eq!(world.daemon.figure("mailproof_io_backend_info{backend=\"epoll\"}"), 1);
+    let first = connect(&world);
+    let mut second = TcpStream::connect(world.milter).unwrap();
+    second.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    second.write_all(&frame(b'O', &[0, 0, 0, 6, 0, 0, 1, 0xff, 0, 0x1f, 0xff, 0xff])).unwrap();
+    assert!(second.read(&mut [0; 1]).is_err(), "it waits for the first");
+    assert_eq!(world.daemon.figure("mailproof_connections"), 1);
+    assert_eq!(rest(first), "", "nothing happened on it");
+    second.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(second.read(&mut [0; 1]).unwrap(), 1);
+}
+
+#[test]
+fn a_log_that_takes_nothing_stops_no_mail() {
+    let folder = Folder::new("full");
+    let socket = folder.0.join("m.sock");
+    let text = format!("listen = ['unix:{}']\nresolvers = ['127.0.0.1:9']\n", socket.display());
+    let config = folder.file("m.toml", &text);
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_mailproof"))
+        .args(["milter", "--config", &config])
+        .stderr(full)
+        .spawn()
+        .unwrap();
+    for _ in 0..3 {
+        let mut stream = wait_for("the socket", || std::os::unix::net::UnixStream::connect(&socket).ok());
+        stream.write_all(&frame(b'O', &[0, 0, 0, 6, 0, 0, 1, 0xff, 0, 0x1f, 0xff, 0xff])).unwrap();
+        let mut reply = [0; 5];
+        stream.read_exact(&mut reply).unwrap();
+        // Hostile, so a line of the log is due.
+        stream.write_all(&[0; 4]).unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn miltertest_is_content() {
+    let Some(root) = mail_server::root() else { return };
+    let world = World::new("miltertest", "policy.mode = 'enforce'");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/milter/session.lua");
+    let output = Command::new(root.join("usr/bin/miltertest"))
+        .args(["-v", "-D"])
+        .arg(format!("socket=inet:{}@127.0.0.1", world.milter.port()))
+        .arg("-s")
+        .arg(script)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{said}");
+    println!("{said}");
+    assert_eq!(world.daemon.figure("mailproof_protocol_errors_total"), 0);
+}
+
+/// Mail servers send header fields in pieces and wait for no reply to them; without an acknowledgement at once each message
+/// would take 40 ms more.
+#[test]
+fn small_pieces_over_tcp_are_not_held_up() {
+    let world = World::new("pieces", "");
+    let mut stream = connect(&world);
+    stream.write_all(&frame(b'C', b"mail.good.example\x004\x00\x19127.0.0.5\0")).unwrap();
+    stream.write_all(&frame(b'H', b"mail.good.example\0")).unwrap();
+    let mut messages = |count: usize| {
+        let began = Instant::now();
+        for _ in 0..count {
+            stream.write_all(&frame(b'M', b"<ann@good.example>\0")).unwrap();
+            for field in [&b"From\0 ann@good.example\0"[..], b"To\0 b@example.net\0", b"Subject\0 pieces\0"] {
+                stream.write_all(&frame(b'L', field)).unwrap();
+            }
+            stream.write_all(&frame(b'N', b"")).unwrap();
+            stream.write_all(&frame(b'E', b"")).unwrap();
+            while reply(&mut stream) != b'c' {}
+        }
+        began.elapsed()
+    };
+    // On a machine that is busy one of several tries is quick.
+    let quickest = (0..5).map(|_| messages(10)).min().unwrap();
+    assert!(quickest < Duration::from_millis(250), "{quickest:?} for 10 messages");
+}
