@@ -90,6 +90,8 @@ struct Run {
 
 struct Inquiry<W> {
     question: Question,
+    /// Of the question.
+    hash: u64,
     generation: u32,
     /// Of the question, or of an earlier one in this slot.
     lookup: Option<Box<Lookup>>,
@@ -196,10 +198,11 @@ impl<W> Inquiries<W> {
         }
         let number = self.take_slot(question, waiter);
         let inquiry = &mut self.table[number as usize];
+        inquiry.hash = hash;
         inquiry.deadline = now + self.options.lookup.total_time;
         let (generation, deadline) = (inquiry.generation, inquiry.deadline);
-        let (table, hasher) = (&self.table, &self.hasher);
-        self.by_question.insert_unique(hash, number, |number| hasher.hash_one(&table[*number as usize].question));
+        let table = &self.table;
+        self.by_question.insert_unique(hash, number, |number| table[*number as usize].hash);
         if self.in_flight < self.options.in_flight_max {
             self.start(number, now, network);
         } else {
@@ -511,8 +514,7 @@ impl<W> Inquiries<W> {
     fn finish(&mut self, number: u32, answer: Answer, network: &mut dyn Network) {
         self.wheel.remove(number);
         let Some(inquiry) = self.table.get_mut(number as usize) else { return };
-        let hash = self.hasher.hash_one(&inquiry.question);
-        if let Ok(entry) = self.by_question.find_entry(hash, |it| *it == number) {
+        if let Ok(entry) = self.by_question.find_entry(inquiry.hash, |it| *it == number) {
             entry.remove();
         }
         inquiry.generation = inquiry.generation.wrapping_add(1);
@@ -598,6 +600,7 @@ impl<W> Inquiries<W> {
         let number = self.free.pop().unwrap_or_else(|| {
             self.table.push(Inquiry {
                 question: question.clone(),
+                hash: 0,
                 generation: 0,
                 lookup: None,
                 is_started: false,
