@@ -4,6 +4,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
+use crate::outbox::{Control, Parcel};
+
 /// Datagrams of one call.
 pub(crate) const BATCH: usize = 64;
 
@@ -66,15 +68,21 @@ impl Inbox {
     }
 }
 
-/// Sends datagrams to the peer of a connected socket; gives how many were sent.
-pub(crate) fn send(socket: BorrowedFd<'_>, datagrams: &[&[u8]]) -> io::Result<usize> {
+/// Sends to the peer of a connected socket; gives how many parcels were sent.
+pub(crate) fn send(socket: BorrowedFd<'_>, parcels: &[Parcel<'_>]) -> io::Result<usize> {
     let mut parts = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; BATCH];
-    for (part, datagram) in parts.iter_mut().zip(datagrams) {
-        *part = libc::iovec { iov_base: datagram.as_ptr().cast_mut().cast(), iov_len: datagram.len() };
+    for (part, parcel) in parts.iter_mut().zip(parcels) {
+        *part = libc::iovec { iov_base: parcel.octets.as_ptr().cast_mut().cast(), iov_len: parcel.octets.len() };
     }
     let mut headers = headers(&mut parts);
-    let count = datagrams.len().min(BATCH);
-    // SAFETY: as in `fill`; the kernel only reads the datagrams, which are borrowed until the call returns.
+    let mut controls = [Control::NONE; BATCH];
+    for ((header, control), parcel) in headers.iter_mut().zip(&mut controls).zip(parcels) {
+        if let Some(bytes) = parcel.segment_bytes {
+            control.attach(&mut header.msg_hdr, bytes);
+        }
+    }
+    let count = parcels.len().min(BATCH);
+    // SAFETY: as in `fill`; the kernel only reads the parcels and the controls, which stay until the call returns.
     let sent = unsafe {
         libc::sendmmsg(
             socket.as_raw_fd(),

@@ -86,6 +86,8 @@ pub struct Statistics {
     pub overflows: u64,
     /// Moves from io_uring to epoll: one at most.
     pub moves: u64,
+    /// Datagrams that went through the kernel together with others of their length.
+    pub joined: u64,
 }
 
 /// What happened.
@@ -140,6 +142,9 @@ pub enum Event<'a> {
     },
     /// A [`Waker`] was used.
     Woken,
+    /// Datagrams that were sent since the last wait may be lost: they went together, which the kernel or a device does not
+    /// take here. From now on each goes alone.
+    DatagramsLost,
     /// io_uring is refused from now on and epoll has taken over. Datagrams that were being sent may be lost. Streams that
     /// were being sent to have ended.
     Moved,
@@ -155,6 +160,7 @@ pub(crate) enum Found {
     Accepted { listener: SocketId, socket: SocketId },
     AcceptFailed { listener: SocketId, error: Errno },
     Sent { socket: SocketId },
+    DatagramsLost,
     Refused(Errno),
 }
 
@@ -168,7 +174,7 @@ impl Found {
             | Self::Connected { socket }
             | Self::Sent { socket } => Some(socket),
             // A connection that was accepted is there, whatever has become of the listener.
-            Self::Accepted { .. } | Self::AcceptFailed { .. } | Self::Refused(_) => None,
+            Self::Accepted { .. } | Self::AcceptFailed { .. } | Self::DatagramsLost | Self::Refused(_) => None,
         }
     }
 }
@@ -346,7 +352,8 @@ impl Driver {
     }
 
     /// Queues a datagram to the peer of the socket; it goes out with the next [`wait`](Self::wait) or
-    /// [`glance`](Self::glance). One that the kernel has no room for is lost, as datagrams are.
+    /// [`glance`](Self::glance), together with others of its length. One that the kernel has no room for is lost, as
+    /// datagrams are.
     pub fn send_datagram(&mut self, id: SocketId, datagram: &[u8]) {
         if self.sockets.open(id).is_none() {
             return;
@@ -523,6 +530,7 @@ impl Driver {
             Found::Accepted { listener, socket } => Event::Accepted { listener, socket },
             Found::AcceptFailed { listener, error } => Event::AcceptFailed { listener, error: error.into() },
             Found::Sent { socket } => Event::Sent { socket },
+            Found::DatagramsLost => Event::DatagramsLost,
             Found::Refused(errno) => return self.move_to_epoll(errno),
         })
     }
@@ -613,7 +621,7 @@ impl Event<'_> {
             | Self::Connected { socket }
             | Self::Sent { socket } => Some(socket),
             Self::Accepted { listener, .. } | Self::AcceptFailed { listener, .. } => Some(listener),
-            Self::Woken | Self::Moved => None,
+            Self::Woken | Self::DatagramsLost | Self::Moved => None,
         }
     }
 }

@@ -12,6 +12,7 @@ use rustix::time::Timespec;
 
 use crate::batch::{self, BATCH, Inbox};
 use crate::driver::{Found, Place, Statistics};
+use crate::outbox::{Outbox, Parcel, is_about_segments};
 use crate::socket::{Interest, Kind, SocketId, Sockets, State};
 use crate::waker::Waker;
 
@@ -25,9 +26,10 @@ pub(crate) struct Epoll {
     current: Option<Ready>,
     inbox: Inbox,
     room: Box<[u8]>,
-    /// Datagrams that go out with the next wait: socket, and where they end in `outbox_octets`.
-    outbox: Vec<(SocketId, usize)>,
-    outbox_octets: Vec<u8>,
+    /// Datagrams that go out with the next wait.
+    outbox: Outbox,
+    /// Room for the order in which they do.
+    order: Vec<(SocketId, usize)>,
     /// Streams with something to send.
     senders: Vec<SocketId>,
     /// What was found out while sending.
@@ -67,8 +69,8 @@ impl Epoll {
             current: None,
             inbox: Inbox::new(DATAGRAM_BYTES),
             room: vec![0; ROOM_BYTES].into_boxed_slice(),
-            outbox: Vec::new(),
-            outbox_octets: Vec::new(),
+            outbox: Outbox::new(),
+            order: Vec::new(),
             senders: Vec::new(),
             told: Vec::new(),
             waits: 0,
@@ -115,10 +117,16 @@ impl Epoll {
     }
 
     pub(crate) fn send_datagram(&mut self, sockets: &mut Sockets, id: SocketId, datagram: &[u8]) {
-        self.outbox_octets.extend_from_slice(datagram);
-        self.outbox.push((id, self.outbox_octets.len()));
-        if self.outbox.len() >= BATCH * ROUNDS_MAX as usize {
-            self.send_datagrams(sockets);
+        let Some(socket) = sockets.open(id) else { return };
+        if self.outbox.add(id, socket, datagram) {
+            return;
+        }
+        // There is no room, or it is too long to be queued: then after the others.
+        self.send_datagrams(sockets);
+        let Some(socket) = sockets.open(id) else { return };
+        if !self.outbox.add(id, socket, datagram) {
+            self.transfers += 1;
+            let _ = batch::send(socket.fd.as_fd(), &[Parcel { octets: datagram, segment_bytes: None }]);
         }
     }
 
@@ -127,9 +135,6 @@ impl Epoll {
     }
 
     pub(crate) fn close(&mut self, sockets: &mut Sockets, id: SocketId) {
-        if self.outbox.iter().any(|(socket, _)| *socket == id) {
-            self.send_datagrams(sockets);
-        }
         // The last descriptor closes, and epoll forgets it.
         sockets.remove(id);
     }
@@ -189,6 +194,7 @@ impl Epoll {
     pub(crate) fn count(&self, statistics: &mut Statistics) {
         statistics.waits += self.waits;
         statistics.transfers += self.transfers;
+        statistics.joined += self.outbox.joined();
     }
 
     fn next_ready(&mut self) -> Option<Ready> {
@@ -312,33 +318,40 @@ impl Epoll {
 
     /// Sends the queued datagrams, those of one socket together.
     fn send_datagrams(&mut self, sockets: &mut Sockets) {
-        if self.outbox.is_empty() {
+        if self.outbox.len() == 0 {
             return;
         }
-        let (mut outbox, octets) = (mem::take(&mut self.outbox), mem::take(&mut self.outbox_octets));
-        let mut datagrams = Vec::with_capacity(outbox.len());
-        let mut start = 0;
-        for &(id, end) in &outbox {
-            datagrams.push((id, octets.get(start..end).unwrap_or_default()));
-            start = end;
-        }
-        // Stable, so that a socket's datagrams keep their order.
-        datagrams.sort_by_key(|(id, _)| *id);
-        for group in datagrams.chunk_by(|(a, _), (b, _)| a == b) {
-            let Some(socket) = group.first().and_then(|(id, _)| sockets.open(*id)) else { continue };
-            let mut rest: Vec<&[u8]> = group.iter().map(|(_, datagram)| *datagram).collect();
-            while !rest.is_empty() {
+        self.outbox.seal();
+        let mut order = mem::take(&mut self.order);
+        order.extend((0..self.outbox.len()).filter_map(|index| Some((self.outbox.group(index)?.socket, index))));
+        // In the order of a socket's groups, so that its datagrams keep theirs.
+        order.sort_unstable();
+        let mut joins = self.outbox.joins();
+        for groups in order.chunk_by(|(a, _), (b, _)| a == b) {
+            let Some(socket) = groups.first().and_then(|(id, _)| sockets.open(*id)) else { continue };
+            let mut rest: Vec<Parcel<'_>> =
+                groups.iter().flat_map(|&(_, index)| self.outbox.parcels(index, joins)).collect();
+            while let Some(first) = rest.first() {
                 self.transfers += 1;
-                // An error belongs to an earlier datagram, or to the first, which is then lost as datagrams are.
-                let sent = batch::send(socket.fd.as_fd(), &rest).unwrap_or(1).max(1);
-                rest.drain(..sent.min(rest.len()));
+                let sent = match batch::send(socket.fd.as_fd(), &rest) {
+                    Ok(sent) => sent,
+                    Err(error) if joins && first.segment_bytes.is_some() && is_about_segments(&error) => {
+                        joins = false;
+                        rest = rest.into_iter().flat_map(Parcel::parted).collect();
+                        continue;
+                    }
+                    // An error belongs to an earlier datagram, or to the first, which is then lost as datagrams are.
+                    Err(_) => 1,
+                };
+                rest.drain(..sent.clamp(1, rest.len()));
             }
         }
-        drop(datagrams);
-        outbox.clear();
-        self.outbox = outbox;
-        self.outbox_octets = octets;
-        self.outbox_octets.clear();
+        if !joins {
+            self.outbox.stop_joining();
+        }
+        order.clear();
+        self.order = order;
+        self.outbox.clear();
     }
 
     fn send_streams(&mut self, sockets: &mut Sockets) {

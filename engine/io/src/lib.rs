@@ -52,6 +52,7 @@
 mod batch;
 mod driver;
 mod epoll;
+mod outbox;
 mod ring;
 mod socket;
 mod waker;

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::ptr;
 use std::time::Duration;
 
 use io_uring::register::Probe;
@@ -20,6 +21,7 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 
 use self::buffers::{Buffers, Completion, push};
 use crate::driver::{DriverError, Found, Options, Place, Statistics};
+use crate::outbox::{Control, GROUPS_MAX, Outbox, SEGMENTS_MAX, is_about_segments};
 use crate::socket::{GENERATION_MASK, Kind, SocketId, Sockets, State};
 use crate::waker::Waker;
 
@@ -28,9 +30,12 @@ pub(crate) struct Ring {
     ring: IoUring,
     datagrams: Buffers,
     streams: Buffers,
-    /// Datagrams of the operations that are queued and not submitted: sent without waiting, so free after that.
-    outbox: Box<[[u8; OUTBOX_DATAGRAM_BYTES]]>,
-    outbox_used: usize,
+    /// Datagrams that are not submitted yet: sent without waiting, so their room is free after that.
+    outbox: Outbox,
+    /// The message headers of its groups.
+    headers: Box<[Header]>,
+    /// Its groups whose operations are queued.
+    posted: usize,
     /// How often everything queued was submitted.
     submissions: u64,
     /// Completions taken out of the queue and not looked at.
@@ -56,8 +61,6 @@ pub(crate) struct Ring {
     no_buffers: u64,
 }
 
-/// The longest datagram that is sent by way of the ring; DNS queries stay below.
-const OUTBOX_DATAGRAM_BYTES: usize = 512;
 /// Descriptors registered with the ring; datagram sockets have the use of it, as they carry many small operations.
 const PLACES: u32 = 1024;
 const SUBMISSION_ENTRIES: u32 = 1024;
@@ -88,6 +91,16 @@ enum Operation {
     Send = 4,
     SendDatagram = 5,
     Wake = 6,
+    /// Several datagrams.
+    SendGroup = 7,
+}
+
+/// What a send of several datagrams names; read when it is submitted.
+#[derive(Debug)]
+struct Header {
+    message: libc::msghdr,
+    part: libc::iovec,
+    control: Control,
 }
 
 impl Ring {
@@ -107,8 +120,9 @@ impl Ring {
             ring,
             datagrams,
             streams,
-            outbox: vec![[0; OUTBOX_DATAGRAM_BYTES]; SUBMISSION_ENTRIES as usize].into_boxed_slice(),
-            outbox_used: 0,
+            outbox: Outbox::new(),
+            headers: std::iter::repeat_with(Header::new).take(GROUPS_MAX).collect(),
+            posted: 0,
             submissions: 0,
             batch: VecDeque::with_capacity(BATCH),
             lent: None,
@@ -200,34 +214,65 @@ impl Ring {
     }
 
     pub(crate) fn send_datagram(&mut self, sockets: &mut Sockets, id: SocketId, datagram: &[u8]) {
-        if self.outbox_used == self.outbox.len() {
-            self.submit();
-        }
         let Some(socket) = sockets.open(id) else { return };
-        let (fd, has_place) = (Fd(socket.fd.as_raw_fd()), socket.has_place);
-        let room = self.outbox.get_mut(self.outbox_used).and_then(|slot| slot.get_mut(..datagram.len()));
-        let Some(room) = room else {
-            // Too long for the outbox, or the kernel takes nothing at the moment: by a call of its own, after the others.
-            self.submit();
-            if let Some(socket) = sockets.open(id) {
-                let _ = rustix::net::send(&socket.fd, datagram, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
-            }
+        if self.outbox.add(id, socket, datagram) {
             return;
-        };
-        room.copy_from_slice(datagram);
-        let (start, length) = (room.as_ptr(), room.len() as u32);
-        let send = if has_place {
-            opcode::Send::new(Fixed(id.index), start, length)
-        } else {
-            opcode::Send::new(fd, start, length)
-        };
-        let entry = send
-            .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
-            .build()
-            .flags(Flags::SKIP_SUCCESS)
-            .user_data(user_data(Operation::SendDatagram, id));
-        self.outbox_used += 1;
-        self.push(&entry);
+        }
+        // There is no room, it is too long to be queued, or the kernel takes nothing at the moment: then after the others.
+        self.post(sockets);
+        self.submit();
+        let Some(socket) = sockets.open(id) else { return };
+        if !self.outbox.add(id, socket, datagram) {
+            let _ = rustix::net::send(&socket.fd, datagram, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        }
+    }
+
+    /// Queues the operations that send what is in the outbox.
+    fn post(&mut self, sockets: &mut Sockets) {
+        if self.posted == self.outbox.len() {
+            return;
+        }
+        self.outbox.seal();
+        while let Some(group) = self.outbox.group(self.posted) {
+            // Whoever let go of a socket wants nothing sent by it any more.
+            if let Some(socket) = sockets.open(group.socket) {
+                let place = socket.has_place.then_some(Fixed(group.socket.index));
+                self.post_group(group.socket, Fd(socket.fd.as_raw_fd()), place);
+            }
+            // Only now: with all groups posted, an empty queue means that they are submitted and their room is free.
+            self.posted += 1;
+        }
+    }
+
+    fn post_group(&mut self, id: SocketId, fd: Fd, place: Option<Fixed>) {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        let mut entries = [const { None }; SEGMENTS_MAX];
+        let Self { outbox, headers, posted, .. } = self;
+        for (entry, parcel) in entries.iter_mut().zip(outbox.parcels(*posted, outbox.joins())) {
+            let header = headers.get_mut(*posted);
+            let (built, operation) = match (parcel.segment_bytes, header) {
+                (Some(bytes), Some(header)) => {
+                    let message = header.name(parcel.octets, bytes);
+                    let built = match place {
+                        Some(place) => opcode::SendMsg::new(place, message).flags(flags as u32).build(),
+                        None => opcode::SendMsg::new(fd, message).flags(flags as u32).build(),
+                    };
+                    (built, Operation::SendGroup)
+                }
+                _ => {
+                    let (start, length) = (parcel.octets.as_ptr(), parcel.octets.len() as u32);
+                    let built = match place {
+                        Some(place) => opcode::Send::new(place, start, length).flags(flags).build(),
+                        None => opcode::Send::new(fd, start, length).flags(flags).build(),
+                    };
+                    (built, Operation::SendDatagram)
+                }
+            };
+            *entry = Some(built.flags(Flags::SKIP_SUCCESS).user_data(user_data(operation, id)));
+        }
+        for entry in entries.iter().flatten() {
+            self.push(entry);
+        }
     }
 
     pub(crate) fn list_sender(&mut self, id: SocketId) {
@@ -304,6 +349,7 @@ impl Ring {
     pub(crate) fn count(&self, statistics: &mut Statistics) {
         statistics.waits += self.waits;
         statistics.no_buffers += self.no_buffers;
+        statistics.joined += self.outbox.joined();
     }
 
     /// Ends every operation, so that nothing of this side's memory is used any more.
@@ -366,7 +412,7 @@ impl Ring {
     fn complete(&mut self, sockets: &mut Sockets, completion: Completion) -> Option<Found> {
         let (operation, id) = parts(completion.user_data);
         let has_ended = !completion.has_more();
-        if has_ended && operation != Operation::SendDatagram {
+        if has_ended && !matches!(operation, Operation::SendDatagram | Operation::SendGroup) {
             self.in_flight = self.in_flight.saturating_sub(1);
         }
         match operation {
@@ -375,8 +421,12 @@ impl Ring {
                 self.watch_waker_again(completion);
                 return None;
             }
-            Operation::SendDatagram => {
+            Operation::SendDatagram | Operation::SendGroup => {
                 let error = Errno::from_raw_os_error(-completion.result);
+                if operation == Operation::SendGroup && is_about_segments(&error.into()) {
+                    // Their room may have been used again.
+                    return self.outbox.stop_joining().then_some(Found::DatagramsLost);
+                }
                 return sockets.open(id).map(|_| Found::DatagramFailed { socket: id, error });
             }
             _ => {}
@@ -531,6 +581,7 @@ impl Ring {
 
     /// Queues what has to be queued before the kernel is entered.
     fn prepare(&mut self, sockets: &mut Sockets) {
+        self.post(sockets);
         for id in mem::take(&mut self.rearm) {
             if sockets.open(id).is_some_and(|socket| socket.wants) {
                 self.receive(sockets, id);
@@ -617,8 +668,11 @@ impl Ring {
         // SAFETY: `argument` has the layout that EXT_ARG names and, with the time it points to, outlives the call.
         let result = unsafe { self.ring.submitter().enter(queued, want, flags, Some(&argument)) };
         if self.ring.submission().is_empty() {
-            self.outbox_used = 0;
             self.submissions += 1;
+            if self.posted == self.outbox.len() {
+                self.outbox.clear();
+                self.posted = 0;
+            }
         }
         match result.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)) {
             Ok(_) | Err(Errno::TIME | Errno::INTR | Errno::BUSY | Errno::AGAIN) => Ok(()),
@@ -642,6 +696,23 @@ impl Ring {
             Kind::Datagram => &mut self.datagrams,
             _ => &mut self.streams,
         }
+    }
+}
+
+impl Header {
+    fn new() -> Self {
+        // SAFETY: a header of zeroes is a valid one: no address, no parts, no control data.
+        let message = unsafe { mem::zeroed() };
+        Self { message, part: libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }, control: Control::NONE }
+    }
+
+    /// Makes it name these octets, to be parted after so many each. It has to stay where it is until it was read.
+    fn name(&mut self, octets: &[u8], segment_bytes: u16) -> *const libc::msghdr {
+        self.part = libc::iovec { iov_base: octets.as_ptr().cast_mut().cast(), iov_len: octets.len() };
+        self.message.msg_iov = &mut self.part;
+        self.message.msg_iovlen = 1;
+        self.control.attach(&mut self.message, segment_bytes);
+        &self.message
     }
 }
 
@@ -671,6 +742,7 @@ fn check_operations(ring: &IoUring) -> Result<(), DriverError> {
         opcode::Read::CODE,
         opcode::Recv::CODE,
         opcode::Send::CODE,
+        opcode::SendMsg::CODE,
     ];
     if needed.iter().all(|&code| probe.is_supported(code)) && ring.params().is_feature_ext_arg() {
         return Ok(());
@@ -695,6 +767,7 @@ fn parts(user_data: u64) -> (Operation, SocketId) {
         4 => Operation::Send,
         5 => Operation::SendDatagram,
         6 => Operation::Wake,
+        7 => Operation::SendGroup,
         _ => Operation::Cancel,
     };
     (operation, SocketId { index: user_data as u32, generation: (user_data >> 32) as u32 & GENERATION_MASK })

@@ -1,7 +1,9 @@
 //! The sockets of a driver.
 
 use std::mem;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::outbox::{self, Latest};
 
 /// A socket of a driver. The number of one that was closed is used again, the whole ID is not (within 16 million uses).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -67,6 +69,9 @@ pub(crate) struct Socket {
     pub(crate) armed: bool,
     /// Its descriptor is registered with the ring.
     pub(crate) has_place: bool,
+    /// The kernel parts its datagrams.
+    pub(crate) segments: bool,
+    pub(crate) latest: Latest,
     /// What epoll watches.
     pub(crate) interest: Interest,
     /// Operations of the ring whose last completion is still to come.
@@ -149,6 +154,7 @@ impl Sockets {
             Some(Slot::Free { generation }) => *generation,
             _ => 0,
         };
+        let segments = kind == Kind::Datagram && outbox::segments(fd.as_fd());
         let socket = Socket {
             fd,
             kind,
@@ -156,6 +162,8 @@ impl Sockets {
             wants: false,
             armed: false,
             has_place: false,
+            segments,
+            latest: Latest::default(),
             interest: Interest::default(),
             in_flight: 0,
             output: Output::default(),

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::unix::net::UnixStream;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +15,9 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 /// Every behaviour, on a driver that `new` makes.
 fn suite(new: &dyn Fn(Options) -> Driver) {
     datagrams_keep_their_order_and_content(new);
+    datagrams_of_one_length_go_together(new);
+    where_none_are_parted_each_goes_alone(new);
+    unix_datagrams_stay_apart(new);
     a_dead_port_is_reported_and_the_socket_goes_on(new);
     streams_carry_more_than_any_buffer(new);
     a_refused_connection_ends(new);
@@ -133,6 +137,71 @@ fn datagrams_keep_their_order_and_content(new: &dyn Fn(Options) -> Driver) {
         let mut heard = Heard::default();
         heard.until(&mut driver, |heard| heard.datagrams.len() == texts.len());
         assert_eq!(heard.datagrams, texts);
+    }
+}
+
+fn datagrams_of_one_length_go_together(new: &dyn Fn(Options) -> Driver) {
+    let mut driver = new(Options::default());
+    let (there, here) = datagram_pair(&mut driver);
+    let mut room = [0; 2048];
+    // More than a group, than all groups, than the submission queue; with shorter ones that end a group, and empty ones.
+    for lengths in [vec![60; 5000], vec![60, 60, 59, 60, 60, 0, 60, 61, 61, 512, 512, 513, 512], vec![500; 9]] {
+        let texts: Vec<Vec<u8>> = lengths.iter().enumerate().map(|(n, &length)| pattern_from(n, length)).collect();
+        for texts in texts.chunks(100) {
+            texts.iter().for_each(|text| driver.send_datagram(here, text));
+            driver.glance().unwrap();
+            for text in texts {
+                let length = there.recv(&mut room).unwrap();
+                assert_eq!(&room[..length], text);
+            }
+        }
+    }
+    let joined = driver.statistics().joined;
+    assert!((5000..5030).contains(&joined), "{joined} went together");
+    // More groups than there is room for, each of one datagram.
+    rustix::net::sockopt::set_socket_recv_buffer_size(&there, 4 * 1024 * 1024).unwrap();
+    let before = driver.statistics().joined;
+    let texts: Vec<Vec<u8>> =
+        (0..600).map(|n| pattern_from(n, n + 1)).map(|it| it[..it.len().min(512)].to_vec()).collect();
+    texts.iter().for_each(|text| driver.send_datagram(here, text));
+    driver.glance().unwrap();
+    for text in &texts {
+        let length = there.recv(&mut room).unwrap();
+        assert_eq!(&room[..length], text);
+    }
+    assert_eq!(driver.statistics().joined - before, 88, "of 89 with 512 octets, four in a room, one is left over");
+}
+
+fn where_none_are_parted_each_goes_alone(new: &dyn Fn(Options) -> Driver) {
+    let mut driver = new(Options::default());
+    let (there, here) = datagram_pair(&mut driver);
+    // Without a checksum the kernel refuses to part.
+    without_checksum(driver.descriptor(here).unwrap().as_raw_fd());
+    let texts: Vec<Vec<u8>> = (0..50).map(|n| pattern_from(n, 40)).collect();
+    texts.iter().for_each(|text| driver.send_datagram(here, text));
+    driver.glance().unwrap();
+    let mut heard = Heard::default();
+    heard.take(&mut driver);
+    if heard.losses > 0 {
+        assert_eq!(heard.losses, 1, "it is said once");
+        texts.iter().for_each(|text| driver.send_datagram(here, text));
+        driver.glance().unwrap();
+    }
+    let mut room = [0; 2048];
+    for text in &texts {
+        let length = there.recv(&mut room).unwrap();
+        assert_eq!(&room[..length], text);
+    }
+}
+
+fn unix_datagrams_stay_apart(new: &dyn Fn(Options) -> Driver) {
+    let mut driver = new(Options::default());
+    let (there, here) = UnixDatagram::pair().unwrap();
+    let here = driver.add_datagram(here.into()).unwrap();
+    (0..3).for_each(|_| driver.send_datagram(here, b"alone"));
+    driver.glance().unwrap();
+    for _ in 0..3 {
+        assert_eq!(there.recv(&mut [0; 2048]).unwrap(), 5);
     }
 }
 
@@ -382,6 +451,7 @@ struct Heard {
     connected: Vec<SocketId>,
     sent: Vec<SocketId>,
     wakes: u32,
+    losses: u32,
     has_moved: bool,
 }
 
@@ -431,6 +501,7 @@ impl Heard {
                 Event::Accepted { socket, .. } => self.accepted.push(socket),
                 Event::Sent { socket } => self.sent.push(socket),
                 Event::Woken => self.wakes += 1,
+                Event::DatagramsLost => self.losses += 1,
                 Event::Moved => self.has_moved = true,
                 other => panic!("{other:?}"),
             }
@@ -463,6 +534,20 @@ fn full_listener() -> ((TcpListener, Vec<TcpStream>), SocketAddr) {
         waiting.push(stream);
     }
     ((listener, waiting), address)
+}
+
+fn pattern_from(start: usize, bytes: usize) -> Vec<u8> {
+    (start..start + bytes).map(|n| (n % 251) as u8).collect()
+}
+
+fn without_checksum(socket: libc::c_int) {
+    let on: libc::c_int = 1;
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the kernel reads `length` octets of `on`, which lives until the call returns.
+    let code = unsafe {
+        libc::setsockopt(socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, std::ptr::from_ref(&on).cast(), length)
+    };
+    assert_eq!(code, 0);
 }
 
 fn pattern(bytes: usize) -> Vec<u8> {

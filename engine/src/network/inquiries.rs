@@ -73,16 +73,18 @@ struct Server {
     state: ServerState,
     /// Its ports, by their numbers; opened when they are first drawn.
     ports: Vec<Option<u32>>,
-    /// The port that queries of this moment leave by.
-    run: Run,
+    /// The ports that queries of this moment leave by, those of one length by one port.
+    runs: [Run; RUNS],
     /// Its connections, those that are still being made included.
     links: Vec<u32>,
 }
 
-/// Queries that leave together leave by one port, drawn by lot: one call of the kernel sends them all, and one fetches
-/// their replies. A forger's guess at the port of any of them is as good as before.
+/// Queries of one length that leave together leave by one port, drawn by lot: they go through the kernel at once, and one
+/// call fetches their replies. A forger's guess at the port of any of them is as good as before.
 #[derive(Clone, Copy, Default)]
 struct Run {
+    /// The length of its queries.
+    bytes: usize,
     slot: usize,
     left: u8,
     at: Timestamp,
@@ -153,6 +155,8 @@ struct Link {
 
 /// Queries that leave by one port at one moment.
 const RUN_QUERIES_MAX: u8 = 16;
+/// Runs at a time; two lengths that share a place begin a new one in turn.
+const RUNS: usize = 16;
 /// Draws of a port whose list has the same ID already; twice in a row is one in four billion.
 const PORT_DRAWS: usize = 4;
 
@@ -161,7 +165,7 @@ impl<W> Inquiries<W> {
         let server = |index: usize| {
             let mut state = ServerState::default();
             state.traits.stream_only = options.servers.get(index).is_some_and(|server| server.tls_name.is_some());
-            Server { state, ports: vec![None; options.ports.max(1)], run: Run::default(), links: Vec::new() }
+            Server { state, ports: vec![None; options.ports.max(1)], runs: [Run::default(); RUNS], links: Vec::new() }
         };
         Self {
             servers: (0..server_count).map(server).collect(),
@@ -657,10 +661,12 @@ fn take_port(
     now: Timestamp,
     network: &mut dyn Network,
 ) -> Option<u32> {
-    let Server { ports: slots, run, .. } = servers.get_mut(usize::from(server))?;
+    let Server { ports: slots, runs, .. } = servers.get_mut(usize::from(server))?;
+    let run = &mut runs[query.len() % RUNS];
     for _ in 0..PORT_DRAWS {
-        if run.left == 0 || run.at != now {
-            *run = Run { slot: seeds.next() as usize % slots.len(), left: RUN_QUERIES_MAX, at: now };
+        if run.left == 0 || run.at != now || run.bytes != query.len() {
+            let slot = seeds.next() as usize % slots.len();
+            *run = Run { bytes: query.len(), slot, left: RUN_QUERIES_MAX, at: now };
         }
         run.left -= 1;
         let slot = run.slot;

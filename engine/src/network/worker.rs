@@ -476,6 +476,7 @@ impl Worker {
             (Event::Accepted { socket, .. }, Some(Role::Listener(_, service))) => Heard::Accepted(socket, service),
             (Event::AcceptFailed { .. }, Some(Role::Listener(_, service))) => Heard::AcceptFailed(service),
             (Event::Sent { .. }, Some(Role::Conversation(socket))) => Heard::Sent(socket),
+            (Event::DatagramsLost, _) => Heard::DatagramsLost,
             (Event::Moved, _) => Heard::Moved,
             _ => Heard::Nothing,
         })
@@ -516,6 +517,7 @@ impl Worker {
                     listening.is_paused = true;
                 }
             }
+            Heard::DatagramsLost => self.inquiries.send_again(&mut self.sockets),
             Heard::Moved => {
                 self.inquiries.send_again(&mut self.sockets);
                 let backend = self.sockets.driver.backend().clone();
@@ -820,6 +822,7 @@ enum Heard {
     Sent(SocketId),
     Accepted(SocketId, u32),
     AcceptFailed(u32),
+    DatagramsLost,
     Moved,
     Nothing,
 }
