@@ -83,7 +83,7 @@ impl Cache {
         writeln!(out, "{HEADER} {VERSION}\n; NAME TYPE END TTL AD OUTCOME DATA, written at {}", now.seconds())?;
         let (mut line, mut count) = (String::new(), 0);
         for of_every_type in [false, true] {
-            for (key, entry) in &self.entries {
+            for (key, entry) in self.entries.iter() {
                 if entry.expires <= now || key.starts_with(&Key::EVERY_TYPE) != of_every_type {
                     continue;
                 }
