@@ -244,7 +244,8 @@ fn tokio_loop(server: SocketAddr, outstanding: usize, count: usize, _: usize) ->
         while answered < count {
             std::future::poll_fn(|context| {
                 let mut is_ready = false;
-                for socket in &sockets {
+                // A socket that nothing is expected on may still count as ready from its last reply.
+                for (socket, _) in sockets.iter().zip(&waiting).filter(|(_, waiting)| !waiting.is_empty()) {
                     is_ready |= socket.poll_recv_ready(context).is_ready();
                 }
                 if is_ready { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }

@@ -39,7 +39,9 @@ pub(crate) struct Ring {
     /// How often everything queued was submitted.
     submissions: u64,
     /// Completions taken out of the queue and not looked at.
-    batch: VecDeque<Completion>,
+    batch: Vec<Completion>,
+    /// How many of them were looked at.
+    looked_at: usize,
     /// The buffer whose octets were handed out last.
     lent: Option<(Kind, u16)>,
     /// Sockets to receive on again once buffers are given back.
@@ -124,7 +126,8 @@ impl Ring {
             headers: std::iter::repeat_with(Header::new).take(GROUPS_MAX).collect(),
             posted: 0,
             submissions: 0,
-            batch: VecDeque::with_capacity(BATCH),
+            batch: Vec::with_capacity(BATCH),
+            looked_at: 0,
             lent: None,
             rearm: Vec::new(),
             senders: Vec::new(),
@@ -310,7 +313,7 @@ impl Ring {
     pub(crate) fn wait(&mut self, sockets: &mut Sockets, timeout: Option<Duration>) -> io::Result<()> {
         self.prepare(sockets);
         let waits =
-            timeout != Some(Duration::ZERO) && self.batch.is_empty() && self.sent.is_empty() && self.refused.is_none();
+            timeout != Some(Duration::ZERO) && self.looked_at == self.batch.len() && self.sent.is_empty() && self.refused.is_none();
         self.enter(u32::from(waits), timeout)
     }
 
@@ -685,10 +688,14 @@ impl Ring {
     }
 
     fn next_completion(&mut self) -> Option<Completion> {
-        if self.batch.is_empty() {
+        if self.looked_at == self.batch.len() {
+            self.batch.clear();
+            self.looked_at = 0;
             self.batch.extend(self.ring.completion().take(BATCH).map(|entry| Completion::new(&entry)));
         }
-        self.batch.pop_front()
+        let completion = self.batch.get(self.looked_at).copied();
+        self.looked_at += usize::from(completion.is_some());
+        completion
     }
 
     fn buffers(&mut self, kind: Kind) -> &mut Buffers {

@@ -21,18 +21,24 @@ pub(super) struct Buffers {
     group: u16,
     /// Buffers given so far, modulo 2^16.
     tail: u16,
+    /// From one buffer to the next.
+    stride: usize,
     /// The kernel may still write to them: they are not freed.
     is_abandoned: bool,
 }
+
+/// Buffers a power of two apart would share a few sets of the processor's caches; so they are one line further apart.
+const LINE_BYTES: usize = 64;
 
 impl Buffers {
     /// Makes `count` buffers, a power of two, and registers them with the ring.
     pub(super) fn new(ring: &IoUring, group: u16, count: u16, buffer_bytes: usize) -> io::Result<Self> {
         assert!(count.is_power_of_two(), "the kernel takes powers of two only");
         let entries = map(entries_bytes(count))?;
-        let octets = map(usize::from(count) * buffer_bytes)?;
+        let stride = buffer_bytes + LINE_BYTES;
+        let octets = map(usize::from(count) * stride)?;
         let mut buffers =
-            Self { entries: entries.cast(), octets, count, buffer_bytes, group, tail: 0, is_abandoned: false };
+            Self { entries: entries.cast(), octets, count, buffer_bytes, group, tail: 0, stride, is_abandoned: false };
         for buffer in 0..count {
             buffers.give(buffer);
         }
@@ -52,7 +58,7 @@ impl Buffers {
         // SAFETY: the kernel named `buffer` in a completion, so it is ours until `give`, which needs `&mut self`; the
         // assertion keeps the range inside the allocation, which is initialised (zeroed, then written by the kernel).
         unsafe {
-            let start = self.octets.as_ptr().add(usize::from(buffer) * self.buffer_bytes);
+            let start = self.octets.as_ptr().add(usize::from(buffer) * self.stride);
             std::slice::from_raw_parts(start, length)
         }
     }
@@ -68,7 +74,7 @@ impl Buffers {
         let slot = usize::from(self.tail & (self.count - 1));
         // SAFETY: `slot` is within the ring; the kernel reads descriptions below the tail only, and this one is not yet.
         let entry = unsafe { &mut *self.entries.as_ptr().add(slot) };
-        entry.set_addr(self.octets.as_ptr() as u64 + u64::from(buffer) * self.buffer_bytes as u64);
+        entry.set_addr(self.octets.as_ptr() as u64 + u64::from(buffer) * self.stride as u64);
         entry.set_len(self.buffer_bytes as u32);
         entry.set_bid(buffer);
         self.tail = self.tail.wrapping_add(1);
@@ -87,7 +93,7 @@ impl Drop for Buffers {
         // SAFETY: mapped by `new` with the same sizes, and nobody uses them any more (see `new`).
         unsafe {
             let _ = munmap(self.entries.as_ptr().cast(), entries_bytes(self.count));
-            let _ = munmap(self.octets.as_ptr().cast(), usize::from(self.count) * self.buffer_bytes);
+            let _ = munmap(self.octets.as_ptr().cast(), usize::from(self.count) * self.stride);
         }
     }
 }
