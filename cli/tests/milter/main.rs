@@ -3,9 +3,11 @@
 //!
 //! The mail servers are those that `scripts/mail_servers.sh` unpacks; where they are not, a test says that it is left out.
 
+mod corpus;
 mod daemon;
 mod disturbances;
 mod mail_server;
+mod peer;
 mod process;
 mod scenario;
 mod smtp;

@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use mailproof_testkit::mail_server::frame;
+
+use crate::peer::{begin_message, connect, reply, rest};
 use crate::smtp::{PATIENCE, wait_for};
 use crate::{World, mail_server};
 
@@ -38,47 +41,6 @@ impl Drop for Folder {
 
 fn mailproof(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_mailproof")).args(arguments).output().unwrap()
-}
-
-fn frame(command: u8, fields: &[u8]) -> Vec<u8> {
-    [&u32::try_from(fields.len() + 1).unwrap().to_be_bytes()[..], &[command], fields].concat()
-}
-
-/// A milter connection in the midst of a message: MAIL FROM was said, the header is on its way.
-fn begin_message(world: &World) -> TcpStream {
-    let mut stream = connect(world);
-    stream.write_all(&frame(b'C', b"mail.good.example\x004\x00\x19127.0.0.5\0")).unwrap();
-    stream.write_all(&frame(b'H', b"mail.good.example\0")).unwrap();
-    stream.write_all(&frame(b'M', b"<ann@good.example>\0")).unwrap();
-    stream.write_all(&frame(b'L', b"From\0 ann@good.example\0")).unwrap();
-    wait_for("the message", || (world.dns.statistics().udp_queries > 0).then_some(()));
-    stream
-}
-
-/// A milter connection on which the versions are agreed.
-fn connect(world: &World) -> TcpStream {
-    let mut stream = TcpStream::connect(world.milter).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(&frame(b'O', &[0, 0, 0, 6, 0, 0, 1, 0xff, 0, 0x1f, 0xff, 0xff])).unwrap();
-    assert_eq!(reply(&mut stream), b'O');
-    stream
-}
-
-/// The command of the next reply.
-fn reply(stream: &mut TcpStream) -> u8 {
-    let mut length = [0; 4];
-    stream.read_exact(&mut length).unwrap();
-    let mut reply = vec![0; u32::from_be_bytes(length) as usize];
-    stream.read_exact(&mut reply).unwrap();
-    reply[0]
-}
-
-/// Everything that still comes until the connection ends.
-fn rest(mut stream: TcpStream) -> String {
-    let mut octets = Vec::new();
-    // A connection that was reset has ended too.
-    let _ = stream.read_to_end(&mut octets);
-    String::from_utf8_lossy(&octets).into_owned()
 }
 
 #[test]

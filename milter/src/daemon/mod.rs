@@ -144,6 +144,7 @@ impl Daemon {
         host(milter, Arc::new(MilterHost(Arc::clone(&in_force)))).map_err(system("listening"))?;
         host(policy, Arc::new(PolicyHost(Arc::clone(&in_force)))).map_err(system("listening"))?;
         let watched = StatusHost {
+            in_force: Arc::clone(&in_force),
             metrics: Arc::clone(&equipment.metrics),
             status: Arc::clone(&status),
             engine: equipment.engine.clone(),
