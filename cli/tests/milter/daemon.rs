@@ -56,8 +56,7 @@ impl Daemon {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let child = self.child.as_ref().expect("a running daemon");
-        let status = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status().unwrap();
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status().unwrap();
         assert!(status.success());
     }
 
@@ -72,6 +71,11 @@ impl Daemon {
 
     pub(crate) fn count(&self, text: &str) -> usize {
         self.lines_with(text).len()
+    }
+
+    /// Where its pages are.
+    pub(crate) fn status(&self) -> SocketAddr {
+        self.status
     }
 
     /// A page of its HTTP port.
@@ -90,8 +94,12 @@ impl Daemon {
         line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).unwrap_or_else(|| panic!("{name} in\n{page}"))
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.as_ref().expect("a running daemon").id()
+    }
+
     pub(crate) fn resident_kib(&self) -> u64 {
-        let id = self.child.as_ref().expect("a running daemon").id();
+        let id = self.id();
         let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
