@@ -80,18 +80,12 @@ impl Daemon {
 
     /// A page of its HTTP port.
     pub(crate) fn page(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(self.status).unwrap();
-        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
-        let mut page = String::new();
-        stream.read_to_string(&mut page).unwrap();
-        page
+        page(self.status, path)
     }
 
     /// A figure of `/metrics`.
     pub(crate) fn figure(&self, name: &str) -> u64 {
-        let page = self.page("/metrics");
-        let line = page.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
-        line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).unwrap_or_else(|| panic!("{name} in\n{page}"))
+        figure(self.status, name)
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -106,6 +100,22 @@ impl Daemon {
     }
 }
 
+/// A page of the HTTP port of a daemon.
+pub(crate) fn page(status: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(status).unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    page
+}
+
+/// A figure of the `/metrics` of a daemon.
+pub(crate) fn figure(status: SocketAddr, name: &str) -> u64 {
+    let page = page(status, "/metrics");
+    let line = page.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
+    line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).unwrap_or_else(|| panic!("{name} in\n{page}"))
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -113,7 +123,11 @@ impl Drop for Daemon {
             let _ = child.wait();
         }
         if thread::panicking() {
-            println!("log of the daemon:\n{}", self.lines.lock().unwrap().join("\n"));
+            let lines = self.lines.lock().unwrap();
+            println!("end of the daemon's log:\n{}", lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n"));
         }
     }
 }
+
+/// Lines of the log that a test that fails shows.
+const LINES_SHOWN: usize = 100;

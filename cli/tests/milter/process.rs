@@ -5,15 +5,16 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use mailproof_testkit::mail_server::frame;
+use mailproof_testkit::mail_server::{OFFER, client, frame};
 
-use crate::peer::{begin_message, connect, reply, rest};
-use crate::smtp::{PATIENCE, wait_for};
+use crate::daemon::figure;
+use crate::peer::{self, begin_message, connect, exchange, last_replies, message, reply, rest};
+use crate::smtp::{PATIENCE, free_port, wait_for};
 use crate::{World, mail_server};
 
 /// A folder of a test's own.
@@ -180,11 +181,16 @@ fn idle_connections_end_and_too_many_wait() {
     assert_eq!(second.read(&mut [0; 1]).unwrap(), 1);
 }
 
+/// Neither the log nor the event stream finds room: `/dev/full` answers every write with "no space left on device".
 #[test]
-fn a_log_that_takes_nothing_stops_no_mail() {
+fn a_log_and_events_that_take_nothing_stop_no_mail() {
     let folder = Folder::new("full");
-    let socket = folder.0.join("m.sock");
-    let text = format!("listen = ['unix:{}']\nresolvers = ['127.0.0.1:9']\n", socket.display());
+    let (socket, status) = (folder.0.join("m.sock"), free_port());
+    let text = format!(
+        "listen = ['unix:{}']\nstatus-listen = ['tcp:127.0.0.1:{status}']\nresolvers = ['127.0.0.1:9']\n\
+         events.to = 'file:/dev/full'\n",
+        socket.display()
+    );
     let config = folder.file("m.toml", &text);
     let full = File::options().write(true).open("/dev/full").unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_mailproof"))
@@ -193,33 +199,67 @@ fn a_log_that_takes_nothing_stops_no_mail() {
         .spawn()
         .unwrap();
     for _ in 0..3 {
-        let mut stream = wait_for("the socket", || std::os::unix::net::UnixStream::connect(&socket).ok());
-        stream.write_all(&frame(b'O', &[0, 0, 0, 6, 0, 0, 1, 0xff, 0, 0x1f, 0xff, 0xff])).unwrap();
-        let mut reply = [0; 5];
-        stream.read_exact(&mut reply).unwrap();
-        // Hostile, so a line of the log is due.
+        let mut stream = wait_for("the socket", || UnixStream::connect(&socket).ok());
+        stream.write_all(&frame(b'O', &OFFER)).unwrap();
+        assert_eq!(reply(&mut stream), b'O');
+        stream.write_all(&[client("localhost", None), frame(b'M', b"<ann@good.example>\0")].concat()).unwrap();
+        peer::send(&mut stream, &message()).unwrap();
+        assert_eq!(last_replies(&mut stream).unwrap(), [b"c"]);
+        // Hostile, so a line of the log is due too.
         stream.write_all(&[0; 4]).unwrap();
-        let _ = stream.read_to_end(&mut Vec::new());
+        assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 0);
     }
+    let status = ([127, 0, 0, 1], status).into();
+    wait_for("what was dropped", || (figure(status, "mailproof_events_dropped_total") == 3).then_some(()));
+    // The start, a line a message and a line a breach.
+    wait_for("what was dropped", || (figure(status, "mailproof_log_lines_dropped_total") == 7).then_some(()));
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// The file of events may grow no more, in the midst of a line; later there is room again.
+#[test]
+fn a_disk_that_is_full_for_a_while_costs_events_and_no_mail() {
+    let world = World::new("disk", "");
+    let events = world.folder.join("events");
+    let read = || fs::read_to_string(&events).unwrap();
+    let limit = |octets: &str| {
+        let id = world.daemon.id().to_string();
+        let status = Command::new("prlimit").args(["--pid", &id, &format!("--fsize={octets}:")]).status().unwrap();
+        assert!(status.success());
+    };
+    exchange(&world);
+    let one = wait_for("an event", || Some(read()).filter(|text| text.ends_with('\n')));
+    limit(&(one.len() + 100).to_string());
+    for dropped in 1..=3 {
+        assert_eq!(exchange(&world).last().unwrap(), b"c", "mail goes on");
+        wait_for("the count", || (world.daemon.figure("mailproof_events_dropped_total") == dropped).then_some(()));
+    }
+    assert_eq!(read(), one, "half a line would spoil the next");
+    limit("unlimited");
+    exchange(&world);
+    let two = wait_for("another event", || Some(read()).filter(|text| text.lines().count() == 2));
+    two.lines().for_each(|line| drop(serde_json::from_str::<serde_json::Value>(line).unwrap()));
+    assert_eq!(world.daemon.figure("mailproof_events_dropped_total"), 3);
 }
 
 #[test]
 fn miltertest_is_content() {
     let Some(root) = mail_server::root() else { return };
     let world = World::new("miltertest", "policy.mode = 'enforce'");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/milter/session.lua");
-    let output = Command::new(root.join("usr/bin/miltertest"))
-        .args(["-v", "-D"])
-        .arg(format!("socket=inet:{}@127.0.0.1", world.milter.port()))
-        .arg("-s")
-        .arg(script)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success(), "{said}");
-    println!("{said}");
+    for name in ["session", "aborts", "negotiation"] {
+        let script = format!("tests/milter/miltertest/{name}.lua");
+        let output = Command::new(root.join("usr/bin/miltertest"))
+            .args(["-v", "-D"])
+            .arg(format!("socket=inet:{}@127.0.0.1", world.milter.port()))
+            .arg("-s")
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(script))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{name}: {said}");
+    }
+    assert_eq!(world.daemon.figure("mailproof_messages_aborted_total"), 51);
     assert_eq!(world.daemon.figure("mailproof_protocol_errors_total"), 0);
 }
 
