@@ -158,27 +158,33 @@ fn fuzz(sessions: u64) {
     let seed: u64 = seed.unwrap_or_else(|| SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs());
     println!("MAILPROOF_SEED={seed}");
     let world = world(&format!("fuzz{sessions}"));
-    (0..50).for_each(|case| attack(world.milter, &mut Random::of_case(!seed, case)));
-    let before = world.daemon.resident_kib();
-    thread::scope(|scope| {
-        for part in 0..THREADS {
-            let milter = world.milter;
-            scope.spawn(move || {
-                for case in (part..sessions).step_by(THREADS as usize) {
-                    attack(milter, &mut Random::of_case(seed, case));
-                }
-            });
-        }
-    });
+    let mut resident = Vec::new();
+    for round in 0..ROUNDS {
+        thread::scope(|scope| {
+            for part in 0..THREADS {
+                let milter = world.milter;
+                scope.spawn(move || {
+                    let cases = (round * sessions / ROUNDS..(round + 1) * sessions / ROUNDS).skip(part);
+                    for case in cases.step_by(THREADS) {
+                        attack(milter, &mut Random::of_case(seed, case));
+                    }
+                });
+            }
+        });
+        resident.push(world.daemon.resident_kib());
+    }
     let judged = check_unharmed(&world, 0);
-    let (after, breaches) = (world.daemon.resident_kib(), world.daemon.figure("mailproof_protocol_errors_total"));
+    let breaches = world.daemon.figure("mailproof_protocol_errors_total");
+    // Changed names are asked for and remembered; that has a bound of its own.
+    let remembered = world.daemon.figure("mailproof_dns_cache_bytes") / 1024;
     println!(
-        "{sessions} sessions: {judged} messages judged, {} given up, {breaches} breaches of the protocol; resident {before} \
-         KiB, then {after} KiB",
+        "{sessions} sessions: {judged} messages judged, {} given up, {breaches} breaches of the protocol; resident KiB \
+         {resident:?}, {remembered} of them answers",
         world.daemon.figure("mailproof_messages_aborted_total"),
     );
     assert!(judged as u64 > sessions / 20 && breaches > sessions / 10, "both sides are reached");
-    assert!(after < before + 8 * 1024, "{before} KiB, then {after} KiB");
+    let (middle, last) = (resident[resident.len() / 2], resident[resident.len() - 1]);
+    assert!(last < middle + remembered + 4 * 1024, "it grows on and on: {resident:?}");
 }
 
 /// One changed session; it ends when the daemon has nothing more to say.
@@ -311,5 +317,7 @@ fn a_message_that_is_ended_twice_ends_its_connection() {
 
 /// Where a message begins among the frames of a session.
 const MAIL_FROM: usize = 4;
-const THREADS: u64 = 4;
+const THREADS: usize = 4;
+/// After each of them memory is looked at.
+const ROUNDS: u64 = 10;
 const STALLED: u64 = 1900;
