@@ -29,7 +29,7 @@ impl Daemon {
     }
 
     pub(crate) fn start_again(&mut self) {
-        let starts = self.count("event=start");
+        let starts = self.starts();
         let mut child = Command::new(env!("CARGO_BIN_EXE_mailproof"))
             .args(["milter", "--config"])
             .arg(&self.config)
@@ -44,7 +44,12 @@ impl Daemon {
             }
         });
         self.child = Some(child);
-        wait_for("the daemon", || (self.count("event=start") > starts).then_some(()));
+        wait_for("the daemon", || (self.starts() > starts).then_some(()));
+    }
+
+    /// How often it has started, by its log in either form.
+    fn starts(&self) -> usize {
+        self.count("event=start") + self.count("\"event\":\"start\"")
     }
 
     /// Has it read another configuration; gives the line of the log about that.

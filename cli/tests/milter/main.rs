@@ -70,6 +70,14 @@ impl World {
         MailServer::start(kind, root, &around)
     }
 
+    /// Ends the daemon and starts it with what a reload can not change.
+    fn restart(&mut self, base: &str) {
+        self.daemon.signal("TERM");
+        assert_eq!(self.daemon.wait(), Some(0));
+        fs::write(self.folder.join("mailproof.toml"), base).unwrap();
+        self.daemon.start_again();
+    }
+
     fn reload(&self, config: &str) -> String {
         self.daemon.reload(&self.base, &fill_in(config))
     }

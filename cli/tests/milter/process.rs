@@ -1,11 +1,11 @@
 //! The process itself: configuration faults, systemd, signals, limits; and Debian's miltertest in place of a mail server.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -164,11 +164,7 @@ fn a_second_signal_does_not_wait_for_messages() {
 #[test]
 fn idle_connections_end_and_too_many_wait() {
     let mut world = World::new("limits", "");
-    world.base = format!("{}\nidle-seconds = 1\nconnections-max = 1\nio-backend = 'epoll'", world.base);
-    world.daemon.signal("TERM");
-    assert_eq!(world.daemon.wait(), Some(0));
-    fs::write(world.folder.join("mailproof.toml"), &world.base).unwrap();
-    world.daemon.start_again();
+    world.restart(&format!("{}\nidle-seconds = 1\nconnections-max = 1\nio-backend = 'epoll'", world.base));
     assert_eq!(world.daemon.figure("mailproof_io_backend_info{backend=\"epoll\"}"), 1);
     let first = connect(&world);
     let mut second = TcpStream::connect(world.milter).unwrap();
@@ -241,6 +237,75 @@ fn a_disk_that_is_full_for_a_while_costs_events_and_no_mail() {
     let two = wait_for("another event", || Some(read()).filter(|text| text.lines().count() == 2));
     two.lines().for_each(|line| drop(serde_json::from_str::<serde_json::Value>(line).unwrap()));
     assert_eq!(world.daemon.figure("mailproof_events_dropped_total"), 3);
+}
+
+/// Whoever reads the events may not be there yet, may go and come back, and may stop reading: mail goes on.
+#[test]
+fn readers_of_events_come_and_go() {
+    let folder = Folder::new("readers");
+    let path = folder.0.join("events.sock");
+    let mut world = World::new("readers-world", "");
+    let file = format!("file:{}", world.folder.join("events").display());
+    let base = world.base.replace(&file, &format!("unix:{}", path.display()));
+    world.restart(&format!("{base}\nlog.format = 'json'"));
+    let dropped = || world.daemon.figure("mailproof_events_dropped_total");
+    exchange(&world);
+    wait_for("the first to be dropped", || (dropped() == 1).then_some(()));
+    for round in 1..=2 {
+        let listener = UnixListener::bind(&path).unwrap();
+        exchange(&world);
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&event["v"], &event["verdict"]["dmarc"]["result"]), (&1.into(), &"pass".into()), "{round}");
+        fs::remove_file(&path).unwrap();
+        // That the reader has gone shows at the next event at the latest.
+        let before = dropped();
+        wait_for("a reader that has gone", || {
+            exchange(&world);
+            (dropped() > before).then_some(())
+        });
+    }
+    let _stalled = UnixListener::bind(&path).unwrap();
+    let before = dropped();
+    // The socket takes some, then nothing more; the writer does not wait for long, the mail not at all.
+    let slowest = wait_for("a reader that stalls", || {
+        let began = Instant::now();
+        exchange(&world);
+        (dropped() > before).then(|| began.elapsed())
+    });
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    let lines = world.daemon.lines_with("\"event\":\"message\"");
+    let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+    assert_eq!((&line["dmarc"], &line["action"]), (&"pass".into(), &"accept".into()));
+}
+
+/// The unit as it is shipped: well formed, and every door shut that can be.
+#[test]
+fn the_units_are_right_for_systemd() {
+    let folder = Folder::new("units");
+    let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).output();
+    if analyze(&["--version"]).is_err() {
+        mail_server::skip("systemd-analyze (Debian package systemd)");
+        return;
+    }
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../milter/systemd");
+    let unit = |name: &str| {
+        let text = fs::read_to_string(units.join(name)).unwrap();
+        // The path of the program alone differs on this machine.
+        folder.file(name, &text.replace("/usr/bin/mailproof", env!("CARGO_BIN_EXE_mailproof")))
+    };
+    let (service, socket) = (unit("mailproof-milter.service"), unit("mailproof-milter.socket"));
+    let output = analyze(&["verify", "--man=no", &service, &socket]).unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && !said.contains("mailproof"), "{said}");
+    // In tenths: 2.0 of 10 is what it may expose at the most.
+    let output = analyze(&["security", "--offline=true", "--threshold=20", &service]).unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{said}");
+    println!("{}", said.lines().last().unwrap_or_default());
 }
 
 #[test]
