@@ -39,7 +39,7 @@ pub fn runner(set: &str) -> Option<SetRunner> {
 /// # Errors
 /// When the set can not be read, or is none of `auth-milter` and `auth-rspamd`.
 pub fn cases(set: &str, dir: &Path) -> Result<(Vec<(String, Case)>, Zone), String> {
-    let (read, zone): (fn(&Path, &Value) -> Result<Case, String>, _) = match set {
+    let (read, zone): (ReadCase, Zone) = match set {
         "auth-milter" => (milter::read, milter::read_zone(dir)?),
         "auth-rspamd" => (rspamd::read, read_zone(&dir.join("dns.yml"))?),
         _ => return Err(format!("{set}: not run in other ways")),
@@ -48,6 +48,9 @@ pub fn cases(set: &str, dir: &Path) -> Result<(Vec<(String, Case)>, Zone), Strin
     let cases = cases.iter().map(|case| Ok((text(case, "id").to_owned(), read(dir, case)?)));
     Ok((cases.collect::<Result<_, String>>()?, zone))
 }
+
+/// Reads a case of the set in a directory.
+type ReadCase = fn(&Path, &Value) -> Result<Case, String>;
 
 /// The moment cases are judged at whose set gives none.
 const NOW_SECONDS: u64 = 1_795_392_000;
