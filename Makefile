@@ -1,8 +1,11 @@
 # `make demo` runs the main job, `make test` every test a fresh machine can run; the rest is for developers.
-.PHONY: demo test test-long bench fuzz corpus lint install install-milter
+.PHONY: build demo test test-long bench fuzz corpus lint install install-milter
 
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 180
+
+build:
+	cargo build --release --package mailproof-cli
 
 demo:
 	@cargo build --quiet --release --package mailproof-cli
@@ -27,8 +30,11 @@ lint:
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --all-features -- -D warnings
 
-install:
+# Builds only what is not there: root, who installs, rarely has a compiler of Rust.
+target/release/mailproof:
 	cargo build --release --package mailproof-cli
+
+install: target/release/mailproof
 	install -D -m 755 target/release/mailproof $(DESTDIR)$(PREFIX)/bin/mailproof
 
 # What the milter needs beside the program: its account, manual pages, unit, and a configuration if there is none.

@@ -15,12 +15,13 @@ use mailproof::resolver::ResolverError;
 use mailproof_proto::authres::AuthservId;
 use mailproof_proto::dmarc::Discovery;
 use mailproof_proto::spf::SpfOptions;
+use mailproof_proto::verdict::RejectPolicy;
 use mailproof_proto::verification::Options;
 use serde::Deserialize;
 
 use crate::log::Format;
 use crate::network::{HostPattern, Network};
-use crate::policy::Policy;
+use crate::policy::{OnError, Policy, RejectHandling};
 use crate::signing::{Signer, SigningError, SigningSettings};
 
 /// Everything an operator can choose.
@@ -306,6 +307,12 @@ impl Config {
             DiscoveryWord::TreeWalk => Discovery::TreeWalk,
             DiscoveryWord::PublicSuffixList => Discovery::PublicSuffixList,
         };
+        // The verdict says what DMARC alone would come to; what is done also depends on the rest of the message.
+        let rules = self.policy.rules;
+        if rules.dmarc_reject == RejectHandling::Reject {
+            options.policy.reject = RejectPolicy::Literal;
+        }
+        options.policy.defer_on_temperror = rules.dmarc_temperror == OnError::Defer;
         options
     }
 

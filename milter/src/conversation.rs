@@ -10,7 +10,6 @@ mod changes;
 mod message;
 
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use mailproof_proto::time::Timestamp;
 use mailproof_proto::verdict::Action;
 
 use self::message::{Message, Way};
+use crate::guard::{guarded, guarded_session};
 use crate::metrics::Skip;
 use crate::network::HostPattern;
 use crate::policy::decide_spf;
@@ -421,26 +421,23 @@ impl MilterConversation {
         let Some(mut message) = self.message.take() else { return };
         let waited = Duration::from_millis(host.now().milliseconds().saturating_sub(message.ended.milliseconds()));
         let mut replies = Vec::new();
-        let concluded = {
-            let attempt = AssertUnwindSafe(|| {
-                let around = message::Around {
-                    service: &self.service,
-                    agreement: self.agreement,
-                    client: self.client.address,
-                    helo: &self.helo,
-                    queue_id: self.macros.value(Fact::QueueId),
-                    session: self.session.as_deref(),
-                    now: host.now(),
-                    waited,
-                };
-                message.conclude(&around, &mut replies);
-            });
-            catch_unwind(attempt)
-        };
-        if concluded.is_err() {
+        let queue_id = self.macros.value(Fact::QueueId);
+        let concluded = guarded(&self.service, ("queue-id", queue_id.unwrap_or("-")), || {
+            let around = message::Around {
+                service: &self.service,
+                agreement: self.agreement,
+                client: self.client.address,
+                helo: &self.helo,
+                queue_id,
+                session: self.session.as_deref(),
+                now: host.now(),
+                waited,
+            };
+            message.conclude(&around, &mut replies);
+        });
+        if concluded.is_none() {
             // The fault lies in what was being written, so nothing of it is sent.
             replies.clear();
-            self.note_fault();
             message.fault = true;
             message.write_fault_reply(&self.service, &mut replies);
         }
@@ -504,28 +501,12 @@ impl MilterConversation {
         if self.message.as_ref().is_some_and(|message| message.fault) {
             return None;
         }
-        let mut session = self.session.take();
-        // What the step may have left half done goes with the session.
-        match catch_unwind(AssertUnwindSafe(|| step(&mut session))) {
-            Ok(result) => {
-                self.session = session;
-                Some(result)
-            }
-            Err(_) => {
-                self.note_fault();
-                None
-            }
-        }
-    }
-
-    fn note_fault(&mut self) {
-        if let Some(message) = &mut self.message {
+        let queue_id = self.macros.value(Fact::QueueId).unwrap_or("-");
+        let result = guarded_session(&self.service, ("queue-id", queue_id), &mut self.session, step);
+        if let (None, Some(message)) = (&result, &mut self.message) {
             message.fault = true;
         }
-        self.service.metrics.internal_error();
-        self.service.log("internal-error", |line| {
-            line.pair("queue-id", self.macros.value(Fact::QueueId).unwrap_or("-"));
-        });
+        result
     }
 
     /// Ends a connection whose peer broke the protocol.

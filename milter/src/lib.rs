@@ -52,6 +52,7 @@
 pub mod config;
 mod conversation;
 pub mod daemon;
+mod guard;
 pub mod log;
 pub mod metrics;
 pub mod network;

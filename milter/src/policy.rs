@@ -170,7 +170,7 @@ fn fail_action(policy: &Policy, rules: Rules, verdict: &Verdict, facts: &Facts, 
     }
     if let Some(trusted) = trusted_way(policy, verdict, facts) {
         reasons.add(trusted);
-        findings.override_reason = Some(Override::trusted(trusted, verdict));
+        findings.override_reason = Some(Override::trusted(trusted, verdict, facts));
         return Action::Accept;
     }
     match verdict.dmarc.disposition {

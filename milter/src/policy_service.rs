@@ -6,7 +6,6 @@
 
 use std::mem;
 use std::net::IpAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use mailproof_proto::spf::{Check, Identity, ReceivedSpf, SpfOutcome};
 use mailproof_proto::time::Timestamp;
 use mailproof_proto::verdict::Action;
 
+use crate::guard::guarded_session;
 use crate::policy::{Decision, decide_internal_error, decide_spf};
 use crate::service::{Service, write_spf};
 
@@ -263,20 +263,7 @@ impl PolicyConversation {
     }
 
     fn guarded<R>(&mut self, step: impl FnOnce(&mut Option<Box<Session>>) -> R) -> Option<R> {
-        let mut session = self.session.take();
-        match catch_unwind(AssertUnwindSafe(|| step(&mut session))) {
-            Ok(result) => {
-                self.session = session;
-                Some(result)
-            }
-            Err(_) => {
-                self.service.metrics.internal_error();
-                self.service.log("internal-error", |line| {
-                    line.pair("service", "policy");
-                });
-                None
-            }
-        }
+        guarded_session(&self.service, ("service", "policy"), &mut self.session, step)
     }
 
     /// Closes without an answer, which Postfix meets with a temporary refusal.

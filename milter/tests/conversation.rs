@@ -17,9 +17,9 @@ use mailproof_milter::{MessageReport, MilterConversation, Observer, Service};
 use mailproof_proto::dkim::{BodyHashes, Canonicalization, SigningKey, SigningPlan, sign};
 use mailproof_proto::dns::{Answer, Failure, Name};
 use mailproof_proto::message::HeaderIndex;
-use mailproof_testkit::corpus;
 use mailproof_testkit::scenario::{self, Scenario};
 use mailproof_testkit::verify::{Case, with_crlf};
+use mailproof_testkit::{corpus, mail_server};
 use proptest::prelude::*;
 use server::{Daemon, HOST_NAME, Lines, NOW, decode, encode, frame};
 
@@ -179,14 +179,11 @@ fn a_fault_of_ours_lets_mail_pass_or_defers_it() {
 #[test]
 fn scenarios_have_the_verdicts_of_the_engine() {
     let scenarios = scenario::load_all(&scenario::directory()).unwrap();
-    let mut compared = 0;
     for Scenario { name, case, zone, .. } in scenarios {
-        let Some(verdict) = milter_verdict(&case, &zone) else { continue };
+        let verdict = milter_verdict(&case, &zone);
         let engine = Engine::builder().options(case.options).zone(zone).fixed_time(case.now).build().unwrap();
         assert_eq!(verdict, engine.verify(&case.message, case.envelope).to_json("x"), "{name}");
-        compared += 1;
     }
-    assert!(compared >= 25, "{compared}");
 }
 
 #[test]
@@ -205,7 +202,7 @@ fn messages_of_the_corpus_have_the_verdicts_of_the_engine() {
             let envelope = Envelope::new("192.0.2.7".parse().unwrap(), "host.example", "someone@example.org");
             let options = Options { authserv_id: HOST_NAME.to_owned(), ..Options::default() };
             let case = Case { options, envelope, message, now: NOW };
-            let Some(verdict) = milter_verdict(&case, &zone) else { continue };
+            let verdict = milter_verdict(&case, &zone);
             let engine = Engine::builder().options(case.options).zone(zone.clone()).fixed_time(NOW).build().unwrap();
             let expected = engine.verify(&case.message, case.envelope).to_json("x");
             assert_eq!(verdict, expected, "{}", path.display());
@@ -216,13 +213,14 @@ fn messages_of_the_corpus_have_the_verdicts_of_the_engine() {
     assert!(compared >= 100, "{compared}");
 }
 
-/// The verdict of a case that comes over a milter connection; `None` for a message that no mail server hands over.
-fn milter_verdict(case: &Case, zone: &Zone) -> Option<String> {
-    let octets = server_octets(&case.message, &case.envelope)?;
+/// The verdict of a case that comes over a milter connection.
+fn milter_verdict(case: &Case, zone: &Zone) -> String {
+    let frames = mail_server::session(&case.envelope, "x", &case.message).expect("a message that a server hands over");
+    let octets = [vec![mail_server::frame(b'O', &mail_server::OFFER)], frames].concat().concat();
     let engine =
         Engine::builder().options(case.options.clone()).zone(zone.clone()).fixed_time(case.now).build().unwrap();
     let verdicts = Arc::new(Verdicts::default());
-    let config = Config::parse("", Path::new("test.toml")).unwrap();
+    let config = Config::parse("skip = { local = false, networks = [] }", Path::new("test.toml")).unwrap();
     let signer = Signer::load(&config.signing).unwrap();
     let (metrics, lines) = (Arc::new(Metrics::default()), Arc::new(Lines::default()));
     let service = Service::new(&config, HOST_NAME, signer, metrics, lines);
@@ -233,7 +231,7 @@ fn milter_verdict(case: &Case, zone: &Zone) -> Option<String> {
     }
     let mut verdicts = verdicts.0.lock().unwrap();
     assert_eq!(verdicts.len(), 1);
-    verdicts.pop()
+    verdicts.remove(0)
 }
 
 /// RFC 6376 section 3.4.1: simple canonicalisation changes no octet, so the space after the colon and the folding have to
@@ -286,32 +284,6 @@ fn simple_signatures_survive_both_ways_of_handing_fields_over() {
         let results = replies.iter().find(|reply| reply.starts_with("insert 0 Authentication-Results")).unwrap();
         assert!(results.contains("dkim=pass"), "{offer}: {results}");
     }
-}
-
-/// A message as a mail server hands it over; `None` for one that no mail server could.
-fn server_octets(message: &[u8], envelope: &Envelope) -> Option<Vec<u8>> {
-    let at = message.windows(4).position(|window| window == b"\r\n\r\n")? + 2;
-    let (header, body) = message.split_at(at);
-    let mut index = HeaderIndex::new();
-    let headers = index.scan(header);
-    let defects = headers.defects();
-    let plain = defects.garbage_lines + defects.bare_cr + defects.bare_lf + defects.nul == 0;
-    let ip = envelope.ip.filter(|_| plain)?;
-    let mut octets = encode(OFFER);
-    octets.extend(encode(&format!("connect host.example {ip}")));
-    octets.extend(encode(&format!("helo {}", envelope.helo)));
-    octets.extend(encode(&format!("mail <{}>", envelope.mail_from)));
-    for field in headers.fields() {
-        let value: Vec<u8> = field.value.iter().copied().filter(|octet| *octet != b'\r').collect();
-        let raw_name = &field.raw[..field.raw.len() - field.value.len() - 1];
-        octets.extend(frame(b'L', &[raw_name, b"\0", &value, b"\0"].concat()));
-    }
-    octets.extend(encode("end-of-header"));
-    for chunk in body[2..].chunks(60_000) {
-        octets.extend(frame(b'B', chunk));
-    }
-    octets.extend(encode("end"));
-    Some(octets)
 }
 
 /// The commands of a session that may or may not come in order, and some that nobody sends.

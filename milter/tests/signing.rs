@@ -74,6 +74,7 @@ fn sign(signer: &Signer, from: &str) -> Vec<String> {
 }
 
 fn tag(field: &str, name: &str) -> String {
+    let field = field.replace("\r\n\t", " ");
     let start = field.find(&format!(" {name}")).unwrap() + name.len() + 1;
     field[start..].split(';').next().unwrap().to_owned()
 }
@@ -177,6 +178,95 @@ fn tables_of_opendkim_are_read() {
     folder.write("KeyTable", "a example.org:s1:/k\na example.org:s1:/k\n", 0o644);
     assert!(with("", "", "").unwrap_err().to_string().ends_with("KeyTable:2: `a` stands here twice"));
     assert!(matches!(Signer::load(&settings("opendkim-key-table = '/x'")), Err(SigningError::OneTable)));
+}
+
+/// OpenDKIM's documentation, form by form (opendkim.conf(5), KeyTable and SigningTable; opendkim(8), data sets).
+#[test]
+fn every_form_of_opendkims_tables_means_what_it_means_there() {
+    let folder = Folder::new("opendkim-forms");
+    let (rsa, ed25519) = folder.keys();
+    let (rsa, ed25519) = (rsa.display(), ed25519.display());
+    let at = folder.0.display();
+    for domain in ["a.example", "b.example"] {
+        fs::create_dir_all(folder.0.join(format!("keys/{domain}"))).unwrap();
+        fs::copy(folder.0.join("ed25519.pem"), folder.0.join(format!("keys/{domain}/{domain}.pem"))).unwrap();
+    }
+    fs::create_dir_all(folder.0.join("keys/empty.example")).unwrap();
+    let load = |keys: &str, senders: &str| {
+        Signer::load(&settings(&format!("opendkim-key-table = '{keys}'\nopendkim-signing-table = '{senders}'")))
+    };
+    let keys = |mode: u32, lines: &str| folder.write("keys.table", lines, mode).display().to_string();
+    let senders = |lines: &str| folder.write("senders.table", lines, 0o644).display().to_string();
+    let selectors = |signer: &Signer, from: &str| -> Vec<String> {
+        sign(signer, from).iter().map(|field| tag(field, "s=")).collect()
+    };
+
+    // Flat tables are searched by the address, not by the order of their lines.
+    let names = ["all", "any", "below", "host", "user-below", "user-any", "user"];
+    let table: String = names.iter().map(|name| format!("{name} x.example:{name}:{ed25519}   # {name}\n")).collect();
+    let lines = "* all\nann@* user-any\n.example below\n.b.example any\nann@.b.example user-below\nb.example host\n\
+                 ann@b.example user\n";
+    let signer = load(&keys(0o644, &table), &format!("file:{}", senders(lines))).unwrap();
+    for (from, selector) in [
+        ("ann@b.example", "user"),
+        ("eve@b.example", "host"),
+        ("ann@c.b.example", "user-below"),
+        ("eve@c.b.example", "any"),
+        ("ann@d.example", "below"),
+        ("ann@d.test", "user-any"),
+        ("eve@d.test", "all"),
+    ] {
+        assert_eq!(selectors(&signer, from), [selector], "{from}");
+    }
+
+    // `%` for the domain of the author: as `d=`, in the path, as the name of the key, in the identity.
+    let table = format!("every %:s:{at}/keys/%/%.pem\nb.example b.example:own:{rsa}\n");
+    let lines = "*@*.example every:%\n";
+    let signer = load(&keys(0o644, &table), &format!("refile:{}", senders(lines))).unwrap();
+    for domain in ["a.example", "b.example"] {
+        let fields = sign(&signer, &format!("ann@{domain}"));
+        assert_eq!(
+            (fields.len(), tag(&fields[0], "d="), tag(&fields[0], "i=")),
+            (1, domain.into(), format!("@{domain}"))
+        );
+    }
+    assert!(sign(&signer, "ann@empty.example").is_empty() && sign(&signer, "ann@c.example").is_empty());
+    let domains: Vec<String> = signer.keys().iter().filter_map(|it| Some(it.record_domain()?.to_string())).collect();
+    assert_eq!(domains, ["a.example", "b.example", "b.example"]);
+    let by_name = load(&keys(0o644, &table), &senders("* %:list@b.example\n")).unwrap();
+    assert_eq!(selectors(&by_name, "ann@B.example"), ["own"]);
+    assert_eq!(tag(&sign(&by_name, "ann@b.example")[0], "i="), "list@b.example");
+    assert!(sign(&by_name, "ann@a.example").is_empty());
+
+    // An identity of another domain is left out.
+    let foreign = load(&keys(0o644, &table), &senders("* b.example:list@a.example\n")).unwrap();
+    assert!(!sign(&foreign, "ann@b.example")[0].contains("i=list"));
+
+    // Lists, with and without `csl:`; a key in the table itself.
+    let listed = load(&format!("csl:k=x.example:s:{rsa},l=x.example:t:{rsa}"), "a.example=k, *=l").unwrap();
+    assert_eq!(
+        (selectors(&listed, "ann@a.example"), selectors(&listed, "ann@b.example")),
+        (vec!["s".into()], vec!["t".into()])
+    );
+    let pem = fs::read_to_string(folder.0.join("ed25519.pem")).unwrap();
+    let text: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let table = format!("k x.example:s:{text}\n");
+    assert_eq!(selectors(&load(&keys(0o640, &table), "*=k").unwrap(), "ann@a.example"), ["s"]);
+
+    for (error, message) in [
+        (load(&keys(0o644, &table), "*=k"), "mode 644 lets others at the key"),
+        (load(&format!("k=x.example:s:{text}"), "*=k"), "csl:1: a key has no place in the configuration"),
+        (load("k=x.example:s:/k", "*@b.example=k"), "csl:1: `*@b.example` has a wildcard; name the table as `refile:`"),
+        (load("k=x.example:s:/k", "*=k:a;b"), "csl:1: `a;b` is no identity"),
+        (load(&format!("k=%:s:{at}/none/%.pem"), "*=k"), "csl:1: No such file"),
+    ] {
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
+    for form in ["db:/x", "/x.db", "mdb:/x", "lua:/x", "dsn:mysql://x"] {
+        let error = toml::from_str::<SigningSettings>(&format!("opendkim-key-table = '{form}'")).unwrap_err();
+        assert!(error.to_string().contains("is a database; write the table to a file"), "{error}");
+    }
 }
 
 #[test]

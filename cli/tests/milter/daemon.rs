@@ -29,7 +29,7 @@ impl Daemon {
     }
 
     pub(crate) fn start_again(&mut self) {
-        let starts = self.count("event=start");
+        let starts = self.starts();
         let mut child = Command::new(env!("CARGO_BIN_EXE_mailproof"))
             .args(["milter", "--config"])
             .arg(&self.config)
@@ -44,7 +44,12 @@ impl Daemon {
             }
         });
         self.child = Some(child);
-        wait_for("the daemon", || (self.count("event=start") > starts).then_some(()));
+        wait_for("the daemon", || (self.starts() > starts).then_some(()));
+    }
+
+    /// How often it has started, by its log in either form.
+    fn starts(&self) -> usize {
+        self.count("event=start") + self.count("\"event\":\"start\"")
     }
 
     /// Has it read another configuration; gives the line of the log about that.
@@ -56,8 +61,7 @@ impl Daemon {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let child = self.child.as_ref().expect("a running daemon");
-        let status = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status().unwrap();
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status().unwrap();
         assert!(status.success());
     }
 
@@ -74,28 +78,47 @@ impl Daemon {
         self.lines_with(text).len()
     }
 
+    /// Where its pages are.
+    pub(crate) fn status(&self) -> SocketAddr {
+        self.status
+    }
+
     /// A page of its HTTP port.
     pub(crate) fn page(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(self.status).unwrap();
-        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
-        let mut page = String::new();
-        stream.read_to_string(&mut page).unwrap();
-        page
+        page(self.status, path)
     }
 
     /// A figure of `/metrics`.
     pub(crate) fn figure(&self, name: &str) -> u64 {
-        let page = self.page("/metrics");
-        let line = page.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
-        line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).unwrap_or_else(|| panic!("{name} in\n{page}"))
+        figure(self.status, name)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.as_ref().expect("a running daemon").id()
     }
 
     pub(crate) fn resident_kib(&self) -> u64 {
-        let id = self.child.as_ref().expect("a running daemon").id();
+        let id = self.id();
         let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
+}
+
+/// A page of the HTTP port of a daemon.
+pub(crate) fn page(status: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(status).unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    page
+}
+
+/// A figure of the `/metrics` of a daemon.
+pub(crate) fn figure(status: SocketAddr, name: &str) -> u64 {
+    let page = page(status, "/metrics");
+    let line = page.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
+    line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).unwrap_or_else(|| panic!("{name} in\n{page}"))
 }
 
 impl Drop for Daemon {
@@ -105,7 +128,11 @@ impl Drop for Daemon {
             let _ = child.wait();
         }
         if thread::panicking() {
-            println!("log of the daemon:\n{}", self.lines.lock().unwrap().join("\n"));
+            let lines = self.lines.lock().unwrap();
+            println!("end of the daemon's log:\n{}", lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n"));
         }
     }
 }
+
+/// Lines of the log that a test that fails shows.
+const LINES_SHOWN: usize = 100;

@@ -3,9 +3,12 @@
 //!
 //! The mail servers are those that `scripts/mail_servers.sh` unpacks; where they are not, a test says that it is left out.
 
+mod corpus;
 mod daemon;
 mod disturbances;
+mod hostile;
 mod mail_server;
+mod peer;
 mod process;
 mod scenario;
 mod smtp;
@@ -18,7 +21,7 @@ use std::path::{Path, PathBuf};
 use daemon::Daemon;
 use mail_server::{Kind, MailServer, Surroundings};
 use mailproof::zone::Zone;
-use mailproof_fault_dns::{Fault, Plan, Rule, Server as Dns};
+use mailproof_fault_dns::{Fault, Options as DnsOptions, Plan, Rule, Server as Dns};
 use mailproof_proto::dns::Name;
 use scenario::{Port, Scenario};
 use smtp::{Client, Sink, free_port, wait_for};
@@ -38,7 +41,9 @@ impl World {
     fn new(name: &str, config: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("mailproof-{name}-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
-        let dns = Dns::start(zone(), broken_names()).unwrap();
+        let mut options = DnsOptions::default();
+        options.negative_ttl_seconds = Some(3600);
+        let dns = Dns::start_with(zone(), broken_names(), options).unwrap();
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let (milter, policy, status) = (local(free_port()), local(free_port()), local(free_port()));
         let base = format!(
@@ -63,6 +68,14 @@ impl World {
             next_hop: self.sink.address,
         };
         MailServer::start(kind, root, &around)
+    }
+
+    /// Ends the daemon and starts it with what a reload can not change.
+    fn restart(&mut self, base: &str) {
+        self.daemon.signal("TERM");
+        assert_eq!(self.daemon.wait(), Some(0));
+        fs::write(self.folder.join("mailproof.toml"), base).unwrap();
+        self.daemon.start_again();
     }
 
     fn reload(&self, config: &str) -> String {

@@ -1,16 +1,20 @@
 //! The process itself: configuration faults, systemd, signals, limits; and Debian's miltertest in place of a mail server.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::smtp::{PATIENCE, wait_for};
+use mailproof_testkit::mail_server::{OFFER, client, frame};
+
+use crate::daemon::figure;
+use crate::peer::{self, begin_message, connect, exchange, last_replies, message, reply, rest};
+use crate::smtp::{PATIENCE, free_port, wait_for};
 use crate::{World, mail_server};
 
 /// A folder of a test's own.
@@ -38,47 +42,6 @@ impl Drop for Folder {
 
 fn mailproof(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_mailproof")).args(arguments).output().unwrap()
-}
-
-fn frame(command: u8, fields: &[u8]) -> Vec<u8> {
-    [&u32::try_from(fields.len() + 1).unwrap().to_be_bytes()[..], &[command], fields].concat()
-}
-
-/// A milter connection in the midst of a message: MAIL FROM was said, the header is on its way.
-fn begin_message(world: &World) -> TcpStream {
-    let mut stream = connect(world);
-    stream.write_all(&frame(b'C', b"mail.good.example\x004\x00\x19127.0.0.5\0")).unwrap();
-    stream.write_all(&frame(b'H', b"mail.good.example\0")).unwrap();
-    stream.write_all(&frame(b'M', b"<ann@good.example>\0")).unwrap();
-    stream.write_all(&frame(b'L', b"From\0 ann@good.example\0")).unwrap();
-    wait_for("the message", || (world.dns.statistics().udp_queries > 0).then_some(()));
-    stream
-}
-
-/// A milter connection on which the versions are agreed.
-fn connect(world: &World) -> TcpStream {
-    let mut stream = TcpStream::connect(world.milter).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(&frame(b'O', &[0, 0, 0, 6, 0, 0, 1, 0xff, 0, 0x1f, 0xff, 0xff])).unwrap();
-    assert_eq!(reply(&mut stream), b'O');
-    stream
-}
-
-/// The command of the next reply.
-fn reply(stream: &mut TcpStream) -> u8 {
-    let mut length = [0; 4];
-    stream.read_exact(&mut length).unwrap();
-    let mut reply = vec![0; u32::from_be_bytes(length) as usize];
-    stream.read_exact(&mut reply).unwrap();
-    reply[0]
-}
-
-/// Everything that still comes until the connection ends.
-fn rest(mut stream: TcpStream) -> String {
-    let mut octets = Vec::new();
-    // A connection that was reset has ended too.
-    let _ = stream.read_to_end(&mut octets);
-    String::from_utf8_lossy(&octets).into_owned()
 }
 
 #[test]
@@ -201,11 +164,7 @@ fn a_second_signal_does_not_wait_for_messages() {
 #[test]
 fn idle_connections_end_and_too_many_wait() {
     let mut world = World::new("limits", "");
-    world.base = format!("{}\nidle-seconds = 1\nconnections-max = 1\nio-backend = 'epoll'", world.base);
-    world.daemon.signal("TERM");
-    assert_eq!(world.daemon.wait(), Some(0));
-    fs::write(world.folder.join("mailproof.toml"), &world.base).unwrap();
-    world.daemon.start_again();
+    world.restart(&format!("{}\nidle-seconds = 1\nconnections-max = 1\nio-backend = 'epoll'", world.base));
     assert_eq!(world.daemon.figure("mailproof_io_backend_info{backend=\"epoll\"}"), 1);
     let first = connect(&world);
     let mut second = TcpStream::connect(world.milter).unwrap();
@@ -218,11 +177,16 @@ fn idle_connections_end_and_too_many_wait() {
     assert_eq!(second.read(&mut [0; 1]).unwrap(), 1);
 }
 
+/// Neither the log nor the event stream finds room: `/dev/full` answers every write with "no space left on device".
 #[test]
-fn a_log_that_takes_nothing_stops_no_mail() {
+fn a_log_and_events_that_take_nothing_stop_no_mail() {
     let folder = Folder::new("full");
-    let socket = folder.0.join("m.sock");
-    let text = format!("listen = ['unix:{}']\nresolvers = ['127.0.0.1:9']\n", socket.display());
+    let (socket, status) = (folder.0.join("m.sock"), free_port());
+    let text = format!(
+        "listen = ['unix:{}']\nstatus-listen = ['tcp:127.0.0.1:{status}']\nresolvers = ['127.0.0.1:9']\n\
+         events.to = 'file:/dev/full'\n",
+        socket.display()
+    );
     let config = folder.file("m.toml", &text);
     let full = File::options().write(true).open("/dev/full").unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_mailproof"))
@@ -231,33 +195,136 @@ fn a_log_that_takes_nothing_stops_no_mail() {
         .spawn()
         .unwrap();
     for _ in 0..3 {
-        let mut stream = wait_for("the socket", || std::os::unix::net::UnixStream::connect(&socket).ok());
-        stream.write_all(&frame(b'O', &[0, 0, 0, 6, 0, 0, 1, 0xff, 0, 0x1f, 0xff, 0xff])).unwrap();
-        let mut reply = [0; 5];
-        stream.read_exact(&mut reply).unwrap();
-        // Hostile, so a line of the log is due.
+        let mut stream = wait_for("the socket", || UnixStream::connect(&socket).ok());
+        stream.write_all(&frame(b'O', &OFFER)).unwrap();
+        assert_eq!(reply(&mut stream), b'O');
+        stream.write_all(&[client("localhost", None), frame(b'M', b"<ann@good.example>\0")].concat()).unwrap();
+        peer::send(&mut stream, &message()).unwrap();
+        assert_eq!(last_replies(&mut stream).unwrap(), [b"c"]);
+        // Hostile, so a line of the log is due too.
         stream.write_all(&[0; 4]).unwrap();
-        let _ = stream.read_to_end(&mut Vec::new());
+        assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 0);
     }
+    let status = ([127, 0, 0, 1], status).into();
+    wait_for("what was dropped", || (figure(status, "mailproof_events_dropped_total") == 3).then_some(()));
+    // The start, a line a message and a line a breach.
+    wait_for("what was dropped", || (figure(status, "mailproof_log_lines_dropped_total") == 7).then_some(()));
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// The file of events may grow no more, in the midst of a line; later there is room again.
+#[test]
+fn a_disk_that_is_full_for_a_while_costs_events_and_no_mail() {
+    let world = World::new("disk", "");
+    let events = world.folder.join("events");
+    let read = || fs::read_to_string(&events).unwrap();
+    let limit = |octets: &str| {
+        let id = world.daemon.id().to_string();
+        let status = Command::new("prlimit").args(["--pid", &id, &format!("--fsize={octets}:")]).status().unwrap();
+        assert!(status.success());
+    };
+    exchange(&world);
+    let one = wait_for("an event", || Some(read()).filter(|text| text.ends_with('\n')));
+    limit(&(one.len() + 100).to_string());
+    for dropped in 1..=3 {
+        assert_eq!(exchange(&world).last().unwrap(), b"c", "mail goes on");
+        wait_for("the count", || (world.daemon.figure("mailproof_events_dropped_total") == dropped).then_some(()));
+    }
+    assert_eq!(read(), one, "half a line would spoil the next");
+    limit("unlimited");
+    exchange(&world);
+    let two = wait_for("another event", || Some(read()).filter(|text| text.lines().count() == 2));
+    two.lines().for_each(|line| drop(serde_json::from_str::<serde_json::Value>(line).unwrap()));
+    assert_eq!(world.daemon.figure("mailproof_events_dropped_total"), 3);
+}
+
+/// Whoever reads the events may not be there yet, may go and come back, and may stop reading: mail goes on.
+#[test]
+fn readers_of_events_come_and_go() {
+    let folder = Folder::new("readers");
+    let path = folder.0.join("events.sock");
+    let mut world = World::new("readers-world", "");
+    let file = format!("file:{}", world.folder.join("events").display());
+    let base = world.base.replace(&file, &format!("unix:{}", path.display()));
+    world.restart(&format!("{base}\nlog.format = 'json'"));
+    let dropped = || world.daemon.figure("mailproof_events_dropped_total");
+    exchange(&world);
+    wait_for("the first to be dropped", || (dropped() == 1).then_some(()));
+    for round in 1..=2 {
+        let listener = UnixListener::bind(&path).unwrap();
+        exchange(&world);
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&event["v"], &event["verdict"]["dmarc"]["result"]), (&1.into(), &"pass".into()), "{round}");
+        fs::remove_file(&path).unwrap();
+        // That the reader has gone shows at the next event at the latest.
+        let before = dropped();
+        wait_for("a reader that has gone", || {
+            exchange(&world);
+            (dropped() > before).then_some(())
+        });
+    }
+    let _stalled = UnixListener::bind(&path).unwrap();
+    let before = dropped();
+    // The socket takes some, then nothing more; the writer does not wait for long, the mail not at all.
+    let slowest = wait_for("a reader that stalls", || {
+        let began = Instant::now();
+        exchange(&world);
+        (dropped() > before).then(|| began.elapsed())
+    });
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    let lines = world.daemon.lines_with("\"event\":\"message\"");
+    let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+    assert_eq!((&line["dmarc"], &line["action"]), (&"pass".into(), &"accept".into()));
+}
+
+/// The unit as it is shipped: well formed, and every door shut that can be.
+#[test]
+fn the_units_are_right_for_systemd() {
+    let folder = Folder::new("units");
+    let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).output();
+    if analyze(&["--version"]).is_err() {
+        mail_server::skip("systemd-analyze (Debian package systemd)");
+        return;
+    }
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../milter/systemd");
+    let unit = |name: &str| {
+        let text = fs::read_to_string(units.join(name)).unwrap();
+        // The path of the program alone differs on this machine.
+        folder.file(name, &text.replace("/usr/bin/mailproof", env!("CARGO_BIN_EXE_mailproof")))
+    };
+    let (service, socket) = (unit("mailproof-milter.service"), unit("mailproof-milter.socket"));
+    let output = analyze(&["verify", "--man=no", &service, &socket]).unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && !said.contains("mailproof"), "{said}");
+    // In tenths: 2.0 of 10 is what it may expose at the most.
+    let output = analyze(&["security", "--offline=true", "--threshold=20", &service]).unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{said}");
+    println!("{}", said.lines().last().unwrap_or_default());
 }
 
 #[test]
 fn miltertest_is_content() {
     let Some(root) = mail_server::root() else { return };
     let world = World::new("miltertest", "policy.mode = 'enforce'");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/milter/session.lua");
-    let output = Command::new(root.join("usr/bin/miltertest"))
-        .args(["-v", "-D"])
-        .arg(format!("socket=inet:{}@127.0.0.1", world.milter.port()))
-        .arg("-s")
-        .arg(script)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success(), "{said}");
-    println!("{said}");
+    for name in ["session", "aborts", "negotiation"] {
+        let script = format!("tests/milter/miltertest/{name}.lua");
+        let output = Command::new(root.join("usr/bin/miltertest"))
+            .args(["-v", "-D"])
+            .arg(format!("socket=inet:{}@127.0.0.1", world.milter.port()))
+            .arg("-s")
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(script))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{name}: {said}");
+    }
+    assert_eq!(world.daemon.figure("mailproof_messages_aborted_total"), 51);
     assert_eq!(world.daemon.figure("mailproof_protocol_errors_total"), 0);
 }
 

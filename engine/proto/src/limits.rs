@@ -64,7 +64,8 @@ pub const DNS_TIME_MAX: Duration = Duration::from_secs(6);
 pub const ANSWER_RECORDS_MAX: usize = 4096;
 /// Octets of one TXT answer.
 pub const TXT_ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// Time from the first octet to the verdict at the most.
+/// Time that answers may take after the envelope, after the header and after the end of a message; how long the client
+/// takes to send them does not count.
 pub const MESSAGE_TIME_MAX: Duration = Duration::from_secs(30);
 /// DNS questions that one message may cause; the excess is answered as failed.
 pub const QUESTIONS_MAX: usize = 400;

@@ -64,7 +64,7 @@ impl Envelope {
 pub struct Verification {
     options: Arc<Options>,
     envelope: Envelope,
-    started: Timestamp,
+    clock: Clock,
     stage: Stage,
     header: Vec<u8>,
     index: HeaderIndex,
@@ -102,6 +102,16 @@ enum Stage {
     Ended,
 }
 
+/// Since when answers are waited for. A client may take hours for a message; that time is none of the DNS.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    /// The first poll, when SPF asked.
+    spf: Option<Timestamp>,
+    /// The stage at the last poll, and the first poll within it: each brings questions of its own.
+    stage: Stage,
+    since: Timestamp,
+}
+
 /// Outcomes so far; each is final once it is there.
 #[derive(Debug, Default)]
 struct Results {
@@ -119,7 +129,7 @@ impl Verification {
         Self {
             options,
             envelope,
-            started: now,
+            clock: Clock::new(now),
             stage: Stage::Header,
             header: Vec::new(),
             index: HeaderIndex::new(),
@@ -139,7 +149,7 @@ impl Verification {
     /// Starts on the next message, keeping the memory of this one.
     pub fn restart(&mut self, envelope: Envelope, now: Timestamp) {
         self.envelope = envelope;
-        self.started = now;
+        self.clock = Clock::new(now);
         self.stage = Stage::Header;
         self.header.clear();
         self.header_over_limit = false;
@@ -182,6 +192,7 @@ impl Verification {
         if self.verdict.is_some() {
             return Progress::Done;
         }
+        self.clock.polled(self.stage, now);
         self.fail_late_answers(now);
         self.judge_envelope(now, source);
         if self.stage == Stage::Header {
@@ -390,9 +401,9 @@ impl Verification {
 
     /// What is still open past a deadline counts as timed out: SPF on its own clock, then the whole message.
     fn fail_late_answers(&mut self, now: Timestamp) {
-        if now >= self.started + MESSAGE_TIME_MAX {
+        if now >= self.clock.since + MESSAGE_TIME_MAX {
             self.transcript.fail_open(Failure::TimedOut);
-        } else if now >= self.started + SPF_TIME_MAX {
+        } else if now >= self.clock.spf_since() + SPF_TIME_MAX {
             for result in [&mut self.results.spf, &mut self.results.helo] {
                 result.get_or_insert_with(SpfOutcome::out_of_time);
             }
@@ -400,8 +411,9 @@ impl Verification {
     }
 
     fn deadline(&self) -> Timestamp {
+        let of_all = self.clock.since + MESSAGE_TIME_MAX;
         let of_spf = self.results.spf.is_none() || self.results.helo.is_none();
-        self.started + if of_spf { SPF_TIME_MAX } else { MESSAGE_TIME_MAX }
+        if of_spf { of_all.min(self.clock.spf_since() + SPF_TIME_MAX) } else { of_all }
     }
 
     fn defects(&self) -> Defects {
@@ -410,6 +422,23 @@ impl Verification {
         defects.bare_lf += self.body_marks.bare_lf();
         defects.nul += self.body_marks.nul;
         defects
+    }
+}
+
+impl Clock {
+    const fn new(now: Timestamp) -> Self {
+        Self { spf: None, stage: Stage::Header, since: now }
+    }
+
+    fn polled(&mut self, stage: Stage, now: Timestamp) {
+        if self.spf.is_none() || stage != self.stage {
+            (self.stage, self.since) = (stage, now);
+        }
+        self.spf.get_or_insert(now);
+    }
+
+    fn spf_since(&self) -> Timestamp {
+        self.spf.unwrap_or(self.since)
     }
 }
 

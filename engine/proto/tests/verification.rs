@@ -54,6 +54,42 @@ fn nothing_is_waited_for_past_its_deadline() {
     assert_eq!(verdict.dmarc.result, DmarcResult::TempError);
 }
 
+/// A client on a thin line, or one that stalls, takes minutes for its header and its body: answers have their time all the
+/// same.
+#[test]
+fn a_slow_client_takes_no_time_from_the_answers() {
+    let none = || Answer::new(Outcome::NxDomain, Some(60));
+    let hour = Duration::from_secs(3600);
+    let mut it = verification();
+    let answer_one = |it: &mut Verification, after: Duration| {
+        let progress = it.poll(START + after, &mut NoSource);
+        let question = it.next_question();
+        question.into_iter().for_each(|question| it.learn(&question, none()));
+        progress
+    };
+    for _ in 0..4 {
+        answer_one(&mut it, Duration::ZERO);
+    }
+    it.push(b"From: ann@example.org\r\n");
+    for selector in ["a", "b", "c"] {
+        let rest = "h=from; bh=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=; b=AAAA";
+        let field = format!("DKIM-Signature: v=1; a=rsa-sha256; d=example.org; s={selector}; {rest}\r\n");
+        it.push(field.as_bytes());
+    }
+    it.push(b"\r\nText.\r\n");
+    answer_one(&mut it, hour);
+    it.end();
+    // One answer at a time: those that are still to come are not given up for it.
+    for step in 0.. {
+        if answer_one(&mut it, hour * 2 + Duration::from_millis(step)) == Progress::Done {
+            break;
+        }
+    }
+    let verdict = it.verdict().unwrap();
+    assert_eq!((verdict.spf.result, verdict.dmarc.result), (SpfResult::None, DmarcResult::None));
+    assert!(!verdict.to_json("x").contains("temperror"), "{}", verdict.to_json("x"));
+}
+
 #[test]
 fn questions_go_out_before_the_body_is_there() {
     let mut it = verification();

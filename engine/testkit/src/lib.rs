@@ -6,6 +6,7 @@ pub mod demo;
 pub mod differential;
 pub mod drive;
 pub mod generate;
+pub mod mail_server;
 pub mod properties;
 pub mod random;
 pub mod responder;

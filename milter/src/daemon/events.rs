@@ -43,6 +43,7 @@ struct Event<'a> {
     reasons: Vec<&'a str>,
     #[serde(rename = "override")]
     override_reason: Option<&'a str>,
+    override_comment: Option<&'a str>,
     reply: Option<String>,
     signatures: usize,
     forged_removed: usize,
@@ -103,6 +104,7 @@ impl EventStream {
             would: decision.asked.word(),
             reasons: decision.reasons.iter().map(crate::policy::Reason::word).collect(),
             override_reason: decision.override_reason.as_ref().map(|it| it.kind.word()),
+            override_comment: decision.override_reason.as_ref().map(|it| it.comment.as_str()),
             reply: decision.reply.as_ref().map(ToString::to_string),
             signatures: report.signatures,
             forged_removed: report.forged,

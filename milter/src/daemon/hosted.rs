@@ -8,6 +8,7 @@ use mailproof::service::{Conversation, Host, Peer, Service as Hosted};
 use mailproof::{Engine, Options};
 use mailproof_proto::dns::{Answer, Question};
 
+use crate::guard::Guarded;
 use crate::metrics::{HttpConversation, Metrics, Status};
 use crate::{MilterConversation, PolicyConversation, Service};
 
@@ -46,6 +47,7 @@ pub(crate) struct PolicyHost(pub(crate) Arc<InForce>);
 
 /// HTTP connections.
 pub(crate) struct StatusHost {
+    pub(crate) in_force: Arc<InForce>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) status: Arc<Status>,
     /// The one with threads, whose figures are shown.
@@ -56,7 +58,8 @@ impl Hosted for MilterHost {
     fn converse(&self, engine: &Engine, _: Peer) -> Box<dyn Conversation> {
         let settings = self.0.settings();
         let engine = engine.with_options(Arc::clone(&settings.options));
-        Box::new(MilterConversation::new(Arc::clone(&settings.service), engine))
+        let service = Arc::clone(&settings.service);
+        Box::new(Guarded::new(Arc::clone(&service), "milter", MilterConversation::new(service, engine)))
     }
 
     fn connections_max(&self) -> usize {
@@ -72,8 +75,10 @@ impl Hosted for PolicyHost {
     fn converse(&self, engine: &Engine, _: Peer) -> Box<dyn Conversation> {
         let settings = self.0.settings();
         let own = engine.with_options(Arc::clone(&settings.options));
-        let conversation = PolicyConversation::new(Arc::clone(&settings.service), own);
-        Box::new(RenewedPolicy { in_force: Arc::clone(&self.0), engine: engine.clone(), settings, conversation })
+        let service = Arc::clone(&settings.service);
+        let conversation = PolicyConversation::new(Arc::clone(&service), own);
+        let renewed = RenewedPolicy { in_force: Arc::clone(&self.0), engine: engine.clone(), settings, conversation };
+        Box::new(Guarded::new(service, "policy", renewed))
     }
 
     fn connections_max(&self) -> usize {
@@ -125,7 +130,8 @@ impl Conversation for RenewedPolicy {
 impl Hosted for StatusHost {
     fn converse(&self, _: &Engine, _: Peer) -> Box<dyn Conversation> {
         let (metrics, status) = (Arc::clone(&self.metrics), Arc::clone(&self.status));
-        Box::new(HttpConversation::new(metrics, status, self.engine.clone()))
+        let conversation = HttpConversation::new(metrics, status, self.engine.clone());
+        Box::new(Guarded::new(Arc::clone(&self.in_force.settings().service), "status", conversation))
     }
 
     fn connections_max(&self) -> usize {

@@ -25,7 +25,8 @@ use mailproof::Engine;
 use mailproof::network::{Backend, NetworkOptions};
 use mailproof::resolver::ResolverError;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 use self::events::EventStream;
@@ -37,7 +38,7 @@ use self::sandbox::Restriction;
 use self::second_opinion::CrossCheck;
 use crate::Service;
 use crate::config::{Config, ConfigError, EventTarget};
-use crate::log::Sink;
+use crate::log::{Format, Line, Sink};
 use crate::metrics::{Metrics, Status};
 use crate::signing::Signer;
 
@@ -85,6 +86,8 @@ pub fn run(file: &Path) -> Result<(), DaemonError> {
     let system = |step| move |error| DaemonError::System { step, error };
     // First of all: a signal that comes while the daemon starts waits until it has.
     let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT]).map_err(system("signals"))?;
+    // A file of events that may grow no more (RLIMIT_FSIZE) is an error of its writing, not the end of the process.
+    flag::register(SIGXFSZ, Arc::default()).map_err(system("signals"))?;
     let daemon = Daemon::start(file)?;
     for signal in signals.forever() {
         match signal {
@@ -129,6 +132,7 @@ impl Daemon {
         let policy = listeners.open(&config.policy_listen)?;
         let watching = listeners.open(&config.status_listen)?;
         let log = Arc::new(LineWriter::start_log(config.log.format).map_err(system("starting a thread"))?);
+        log_panics(&log, config.log.format);
         let events = EventStream::open(&config.events).map_err(system("the event stream"))?.map(Arc::new);
         // Threads have the rights of the one that starts them, so this comes before the engine.
         let files = if config.sandbox { restrict_files(&config, &listeners, &network) } else { Restriction::Off };
@@ -144,6 +148,7 @@ impl Daemon {
         host(milter, Arc::new(MilterHost(Arc::clone(&in_force)))).map_err(system("listening"))?;
         host(policy, Arc::new(PolicyHost(Arc::clone(&in_force)))).map_err(system("listening"))?;
         let watched = StatusHost {
+            in_force: Arc::clone(&in_force),
             metrics: Arc::clone(&equipment.metrics),
             status: Arc::clone(&status),
             engine: equipment.engine.clone(),
@@ -333,6 +338,17 @@ fn restrict_files(config: &Config, listeners: &Listeners, network: &NetworkOptio
     let writable = sandbox::folders_of(listeners.files().iter().chain(events).map(PathBuf::as_path));
     let ports: Vec<u16> = network.servers.iter().map(|server| server.address.port()).collect();
     sandbox::restrict_files(&writable, &ports)
+}
+
+/// A panic is a line of the log as everything else; what it says may hold octets of a message, where it was does not.
+fn log_panics(log: &Arc<LineWriter>, format: Format) {
+    let log = Arc::clone(log);
+    std::panic::set_hook(Box::new(move |panic| {
+        let mut line = Line::new(format, "panic");
+        line.optional("at", panic.location().map(|it| it as &dyn std::fmt::Display));
+        line.pair("thread", thread::current().name().unwrap_or("?"));
+        log.write_line(&line.finish());
+    }));
 }
 
 /// As many descriptors as the process may have; `None` for any number.

@@ -21,7 +21,7 @@ pub(crate) fn compare_keys(service: &Arc<Service>, engine: &Engine) {
             continue;
         }
         service.log("key-not-published", |line| {
-            line.optional("domain", key.domain.as_ref().map(|it| it as &dyn std::fmt::Display));
+            line.optional("domain", key.record_domain().map(|it| it as &dyn std::fmt::Display));
             line.pair("selector", &key.selector).display("file", &key.file.display());
             let (word, remedy) = match result {
                 PublishedKey::Differs => ("differs", "another key is in the DNS: receivers will see broken signatures"),
@@ -45,6 +45,6 @@ pub(crate) fn compare_keys(service: &Arc<Service>, engine: &Engine) {
 
 /// `None` for a key whose domain is that of each author.
 fn compare(key: &Key, engine: &Engine) -> Option<PublishedKey> {
-    let question = key_question(key.domain.as_ref()?, &key.selector)?;
+    let question = key_question(key.record_domain()?, &key.selector)?;
     Some(check_published(&key.private, &engine.ask(&question)))
 }

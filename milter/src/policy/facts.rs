@@ -1,5 +1,7 @@
 //! What a decision needs to know of a message beside its verdict.
 
+use std::net::IpAddr;
+
 use mailproof_proto::arc::ArcResult;
 use mailproof_proto::authres;
 use mailproof_proto::dmarc::DmarcResult;
@@ -14,6 +16,8 @@ pub struct Facts {
     pub list: bool,
     /// The ARC instances that say of themselves to have seen a DMARC pass for the author domain.
     pub arc_dmarc_pass: Vec<u8>,
+    /// The client from which the first ARC instance says to have got the message (`smtp.remote-ip`).
+    pub arc_first_client: Option<IpAddr>,
 }
 
 impl Facts {
@@ -25,26 +29,30 @@ impl Facts {
         }
         let names_list = |name: &[u8]| LIST_FIELDS.iter().any(|list| name.eq_ignore_ascii_case(list));
         let list = headers.of_kind(FieldKind::List).any(|field| names_list(field.name));
-        let arc_dmarc_pass = match (verdict.arc.result, &verdict.dmarc.from_domain) {
-            (ArcResult::Pass, Some(author)) => passes(headers, author),
-            _ => Vec::new(),
-        };
-        Self { list, arc_dmarc_pass }
+        let mut facts = Self { list, ..Self::default() };
+        if let (ArcResult::Pass, Some(author)) = (verdict.arc.result, &verdict.dmarc.from_domain) {
+            headers
+                .of_kind(FieldKind::ArcAuthenticationResults)
+                .for_each(|field| facts.read_instance(field.value, author));
+        }
+        facts
     }
-}
 
-fn passes(headers: Headers<'_>, author: &Name) -> Vec<u8> {
-    let fields = headers.of_kind(FieldKind::ArcAuthenticationResults);
-    let passed = fields.filter_map(|field| {
-        let (instance, results) = authres::parse_arc(field.value).ok()?;
+    /// What an instance of a chain that validates says of the message it got.
+    fn read_instance(&mut self, value: &[u8], author: &Name) {
+        let Ok((instance, results)) = authres::parse_arc(value) else { return };
         let names_author = |it: &authres::Resinfo<'_>| {
             let domain = it.property("header", "from").and_then(|from| Name::parse_domain(from).ok());
             domain.is_some_and(|domain| domain == *author)
         };
-        let passed = results.understood().any(|it| it.method == "dmarc" && it.result == "pass" && names_author(it));
-        passed.then_some(instance)
-    });
-    passed.collect()
+        if results.understood().any(|it| it.method == "dmarc" && it.result == "pass" && names_author(it)) {
+            self.arc_dmarc_pass.push(instance);
+        }
+        if instance == 1 {
+            let mut clients = results.understood().filter_map(|it| it.property("smtp", "remote-ip")?.parse().ok());
+            self.arc_first_client = clients.next();
+        }
+    }
 }
 
 /// What list programs write, and bulk senders do not: those write List-Unsubscribe alone.

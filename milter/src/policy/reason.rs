@@ -4,6 +4,8 @@ use std::fmt;
 
 use mailproof_proto::verdict::Verdict;
 
+use super::Facts;
+
 /// One reason.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
@@ -137,7 +139,7 @@ impl fmt::Display for Reasons {
 
 impl Override {
     /// What a trusted host or seal overrides. For ARC the comment has the form of RFC 8617 section 7.2.2.
-    pub(super) fn trusted(reason: Reason, verdict: &Verdict) -> Self {
+    pub(super) fn trusted(reason: Reason, verdict: &Verdict, facts: &Facts) -> Self {
         if reason == Reason::TrustedForwarder {
             return Self { kind: OverrideKind::TrustedForwarder, comment: reason.word().to_owned() };
         }
@@ -145,6 +147,9 @@ impl Override {
         for (at, (domain, selector)) in verdict.arc.sealers.iter().enumerate().rev().take(SEALERS_SHOWN_MAX) {
             let instance = at + 1;
             comment.push_str(&format!(" as[{instance}].d={domain} as[{instance}].s={selector}"));
+        }
+        if let Some(client) = facts.arc_first_client {
+            comment.push_str(&format!(" remote-ip[1]={client}"));
         }
         Self { kind: OverrideKind::LocalPolicy, comment }
     }

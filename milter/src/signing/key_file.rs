@@ -50,19 +50,29 @@ pub enum PublishedKey {
 /// # Errors
 /// [`KeyFileError`].
 pub fn read_key_file(path: &Path, require_safe: bool) -> Result<SigningKey, KeyFileError> {
+    let mut octets = Vec::new();
+    open(path, require_safe, KEY_BYTES_MAX)?.take(KEY_BYTES_MAX).read_to_end(&mut octets)?;
+    SigningKey::read(&octets).map_err(KeyFileError::NoKey)
+}
+
+/// Reads a private key that stands in a table itself, which must be as safe as a file with a key.
+pub(super) fn read_key_text(text: &str, table: &Path, require_safe: bool) -> Result<SigningKey, KeyFileError> {
+    open(table, require_safe, u64::MAX)?;
+    SigningKey::read(text.as_bytes()).map_err(KeyFileError::NoKey)
+}
+
+fn open(path: &Path, require_safe: bool, bytes_max: u64) -> Result<File, KeyFileError> {
     let file = File::open(path)?;
     // Asked of the open file, so that it is the same one.
     let metadata = file.metadata()?;
-    if !metadata.is_file() || metadata.len() > KEY_BYTES_MAX {
+    if !metadata.is_file() || metadata.len() > bytes_max {
         return Err(KeyFileError::NotAFile);
     }
     let mode = metadata.mode() & 0o777;
     if require_safe && mode & UNSAFE_MODE != 0 {
         return Err(KeyFileError::TooOpen { mode });
     }
-    let mut octets = Vec::new();
-    file.take(KEY_BYTES_MAX).read_to_end(&mut octets)?;
-    SigningKey::read(&octets).map_err(KeyFileError::NoKey)
+    Ok(file)
 }
 
 /// The question for the record of a key (RFC 6376 section 3.6.2.1); `None` when its name would be too long.

@@ -15,7 +15,8 @@ pub use self::keygen::{GeneratedKey, KeyKind, generate, zone_line};
 pub use self::opendkim::{TableError, TableFault, TableSource};
 pub use self::sender_pattern::SenderPattern;
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use mailproof_proto::dkim::{
     Algorithm, BodyHashes, Canonicalization, OVERSIGNED_NAMES, SIGNED_NAMES, SignError, SigningKey, SigningPlan, sign,
@@ -25,6 +26,9 @@ use mailproof_proto::message::address::addresses;
 use mailproof_proto::message::{FieldKind, Headers};
 use mailproof_proto::time::Timestamp;
 use serde::Deserialize;
+
+use self::key_file::read_key_text;
+use self::opendkim::{KeyLine, KeyName, KeySource};
 
 /// The settings of signing.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
@@ -83,6 +87,8 @@ pub struct CanonicalizationPair {
 #[derive(Debug)]
 pub struct Signer {
     keys: Vec<Key>,
+    /// The names of OpenDKIM's key table.
+    names: HashMap<String, Vec<usize>>,
     entries: Vec<Entry>,
     /// From this entry on the first that matches ends the search.
     first_match_from: usize,
@@ -103,20 +109,32 @@ pub struct Key {
     pub file: PathBuf,
     /// The private key.
     pub private: SigningKey,
+    /// The only author domain it signs for, where the name of its file says so.
+    author: Option<Name>,
 }
 
 #[derive(Debug)]
 struct Entry {
     pattern: SenderPattern,
-    key: usize,
+    keys: EntryKeys,
+    /// `i=`, in which `%` is the domain of the author.
+    identity: Option<String>,
+}
+
+#[derive(Debug)]
+enum EntryKeys {
+    /// Positions among the keys.
+    These(Vec<usize>),
+    /// Those that have the author domain for their name.
+    OfAuthor,
 }
 
 /// The keys that sign one message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Selection {
     author_domain: Name,
-    /// Positions among the keys.
-    keys: Vec<usize>,
+    /// Positions among the keys, each with its identity.
+    keys: Vec<(usize, Option<String>)>,
 }
 
 /// Why a signer can not be made.
@@ -174,6 +192,7 @@ impl Signer {
         }
         let mut signer = Self {
             keys: Vec::new(),
+            names: HashMap::new(),
             entries: Vec::new(),
             first_match_from: usize::MAX,
             headers: settings.headers.clone(),
@@ -182,10 +201,17 @@ impl Signer {
             expire_seconds: settings.expire_seconds,
         };
         for key in &settings.key {
-            let at = signer.add_key(Some(key.domain), &key.selector, &key.file, settings)?;
+            let at = signer.keys.len();
+            let private = read_key_file(&key.file, settings.require_safe_keys).map_err(of_file(&key.file))?;
+            let (domain, selector, file) = (Some(key.domain), key.selector.clone(), key.file.clone());
+            signer.keys.push(Key { domain, selector, file, private, author: None });
             let all = [SenderPattern::domain(&key.domain)];
             let senders = if key.senders.is_empty() { &all[..] } else { &key.senders };
-            signer.entries.extend(senders.iter().map(|pattern| Entry { pattern: pattern.clone(), key: at }));
+            signer.entries.extend(senders.iter().map(|pattern| Entry {
+                pattern: pattern.clone(),
+                keys: EntryKeys::These(vec![at]),
+                identity: None,
+            }));
         }
         match (&settings.opendkim_key_table, &settings.opendkim_signing_table) {
             (Some(keys), Some(senders)) => signer.import(keys, senders, settings)?,
@@ -201,29 +227,30 @@ impl Signer {
         senders: &TableSource,
         settings: &SigningSettings,
     ) -> Result<(), SigningError> {
-        let (keys, senders) = opendkim::read(keys, senders)?;
+        let tables = opendkim::read(keys, senders)?;
         if !settings.opendkim_multiple_signatures {
             self.first_match_from = self.entries.len();
         }
-        let first_key = self.keys.len();
-        for key in &keys {
-            self.add_key(key.domain, &key.selector, &key.file, settings)?;
+        let (first, safe) = (self.keys.len(), settings.require_safe_keys);
+        for KeyLine { author, domain, selector, source } in tables.keys {
+            let (private, file) = match source {
+                KeySource::File(file) => (read_key_file(&file, safe), file),
+                KeySource::Text(text, table) => (read_key_text(&text, &table, safe), table),
+            };
+            let private = private.map_err(of_file(&file))?;
+            self.keys.push(Key { domain, selector, file, private, author });
         }
-        self.entries.extend(senders.into_iter().map(|it| Entry { pattern: it.pattern, key: first_key + it.key }));
+        let moved = |positions: &Vec<usize>| positions.iter().map(|at| first + at).collect();
+        self.names = tables.names.iter().map(|(name, positions)| (name.to_lowercase(), moved(positions))).collect();
+        self.entries.extend(tables.senders.into_iter().map(|it| Entry {
+            pattern: it.pattern,
+            keys: match it.key {
+                KeyName::Named(name) => EntryKeys::These(tables.names.get(&name).map(moved).unwrap_or_default()),
+                KeyName::OfAuthor => EntryKeys::OfAuthor,
+            },
+            identity: it.identity,
+        }));
         Ok(())
-    }
-
-    fn add_key(
-        &mut self,
-        domain: Option<Name>,
-        selector: &str,
-        file: &std::path::Path,
-        settings: &SigningSettings,
-    ) -> Result<usize, SigningError> {
-        let private = read_key_file(file, settings.require_safe_keys)
-            .map_err(|error| SigningError::Key { file: file.to_owned(), error })?;
-        self.keys.push(Key { domain, selector: selector.to_owned(), file: file.to_owned(), private });
-        Ok(self.keys.len() - 1)
     }
 
     /// True when no mail can be signed.
@@ -246,13 +273,22 @@ impl Signer {
         let author_domain = author.domain_name().ok()?;
         let local_part = std::str::from_utf8(author.local_part).ok()?;
         let address = format!("{local_part}@{author_domain}").to_lowercase();
-        let mut keys: Vec<usize> = Vec::new();
+        let mut keys: Vec<(usize, Option<String>)> = Vec::new();
         for (at, entry) in self.entries.iter().enumerate() {
             if !entry.pattern.matches(&address) {
                 continue;
             }
-            if !keys.contains(&entry.key) && keys.len() < SIGNATURES_MAX {
-                keys.push(entry.key);
+            let of_entry = match &entry.keys {
+                EntryKeys::These(keys) => keys.as_slice(),
+                EntryKeys::OfAuthor => self.names.get(&author_domain.to_string()).map_or(&[][..], Vec::as_slice),
+            };
+            for key in of_entry {
+                let only = self.keys.get(*key).and_then(|key| key.author.as_ref());
+                let fits = only.is_none_or(|only| *only == author_domain);
+                if fits && keys.len() < SIGNATURES_MAX && !keys.iter().any(|(it, _)| it == key) {
+                    let identity = entry.identity.as_ref().map(|it| it.replace('%', &author_domain.to_string()));
+                    keys.push((*key, identity));
+                }
             }
             if at >= self.first_match_from {
                 break;
@@ -281,12 +317,14 @@ impl Signer {
         let oversigned: Vec<&str> = self.oversign.iter().map(String::as_str).collect();
         let signed_at = now.seconds();
         let expires_at = (self.expire_seconds > 0).then(|| signed_at.saturating_add(self.expire_seconds));
-        let keys = selection.keys.iter().filter_map(|at| self.keys.get(*at));
-        keys.map(|key| {
+        let keys = selection.keys.iter().filter_map(|(at, identity)| Some((self.keys.get(*at)?, identity)));
+        keys.map(|(key, identity)| {
+            let domain = key.domain.as_ref().unwrap_or(&selection.author_domain);
             let plan = SigningPlan {
-                domain: key.domain.as_ref().unwrap_or(&selection.author_domain),
+                domain,
                 selector: &key.selector,
-                identity: None,
+                // One of another domain would make the signature invalid (RFC 6376 section 3.5).
+                identity: identity.as_deref().filter(|it| is_identity_of(it, domain)),
                 header_form: self.canonicalization.header,
                 body_form: self.canonicalization.body,
                 names: &names,
@@ -297,6 +335,14 @@ impl Signer {
             Ok((key.private.algorithm(), sign(&plan, &key.private, headers, bodies)?))
         })
         .collect()
+    }
+}
+
+impl Key {
+    /// The domain whose zone has its record; `None` when that is the domain of each author.
+    #[must_use]
+    pub fn record_domain(&self) -> Option<&Name> {
+        self.domain.as_ref().or(self.author.as_ref())
     }
 }
 
@@ -320,6 +366,15 @@ impl TryFrom<String> for CanonicalizationPair {
         let (header, body) = text.split_once('/').unwrap_or((&text, "simple"));
         Ok(Self { header: form(header)?, body: form(body)? })
     }
+}
+
+fn of_file(file: &Path) -> impl Fn(KeyFileError) -> SigningError {
+    move |error| SigningError::Key { file: file.to_owned(), error }
+}
+
+fn is_identity_of(identity: &str, domain: &Name) -> bool {
+    let of = identity.rsplit_once('@').and_then(|(_, of)| Name::parse_domain(of).ok());
+    of.is_some_and(|of| of.is_at_or_below(domain))
 }
 
 fn read_domain<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Name, D::Error> {

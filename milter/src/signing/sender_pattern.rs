@@ -25,10 +25,7 @@ impl SenderPattern {
     /// # Errors
     /// What is wrong with it.
     pub fn new(text: &str) -> Result<Self, String> {
-        if text.is_empty() || text.len() > PATTERN_BYTES_MAX || text.contains(|it: char| it.is_control()) {
-            return Err(format!("`{}` is no pattern for addresses", text.escape_default()));
-        }
-        let text = text.to_lowercase();
+        let text = Self::checked(text)?;
         let alternatives = if text.contains('@') || text == "*" {
             vec![text]
         } else if let Some(domain) = text.strip_prefix('.') {
@@ -39,12 +36,30 @@ impl SenderPattern {
         Ok(Self { alternatives })
     }
 
-    /// The pattern of a line of OpenDKIM's tables without wildcards, where a dot in front means names below alone.
+    /// The pattern of a line of OpenDKIM's tables with wildcards: over the whole address.
+    pub(super) fn glob(text: &str) -> Result<Self, String> {
+        Ok(Self { alternatives: vec![Self::checked(text)?] })
+    }
+
+    /// What a line of OpenDKIM's tables without wildcards is for: `user@host`, `host`, the names below a domain with a dot
+    /// in front for either of them, `user@*`, `*`.
     pub(super) fn exact(text: &str) -> Result<Self, String> {
-        match text.strip_prefix('.') {
-            Some(domain) => Self::new(&format!("*@*.{domain}")),
-            None => Self::new(text),
+        let text = Self::checked(text)?;
+        let (user, host) = text.rsplit_once('@').unwrap_or(("", &text));
+        if user.contains('*') || (host.contains('*') && host != "*") {
+            return Err(format!("`{text}` has a wildcard; name the table as `refile:`"));
         }
+        let user = if text.contains('@') { user } else { "*" };
+        let below = if host.starts_with('.') { "*" } else { "" };
+        Ok(Self { alternatives: vec![format!("{user}@{below}{host}")] })
+    }
+
+    /// A text in lower case that may be a pattern.
+    fn checked(text: &str) -> Result<String, String> {
+        if text.is_empty() || text.len() > PATTERN_BYTES_MAX || text.contains(|it: char| it.is_control()) {
+            return Err(format!("`{}` is no pattern for addresses", text.escape_default()));
+        }
+        Ok(text.to_lowercase())
     }
 
     /// True for an address that is meant; its domain as A-labels, everything in lower case.
@@ -112,7 +127,16 @@ mod tests {
         assert!(matches(".example.com", "a@example.com") && matches(".example.com", "a@b.example.com"));
         assert!(!matches(".example.com", "a@anexample.com"));
         assert!(matches("*", "a@example.com") && matches("news*@*.example.com", "news-1@a.example.com"));
-        assert!(!SenderPattern::exact(".example.com").unwrap().matches("a@example.com"));
+        let exact = |pattern: &str, address: &str| SenderPattern::exact(pattern).unwrap().matches(address);
+        assert!(!exact(".example.com", "a@example.com") && exact(".example.com", "a@b.example.com"));
+        assert!(exact("a@.example.com", "a@b.example.com") && !exact("a@.example.com", "b@b.example.com"));
+        assert!(
+            exact("a@*", "a@example.com")
+                && exact("*", "a@example.com")
+                && exact("example.com", "a@EXAMPLE.com".to_lowercase().as_str())
+        );
+        assert!(SenderPattern::exact("*@example.com").is_err() && SenderPattern::exact("a@*.example.com").is_err());
+        assert!(!SenderPattern::glob("example.com").unwrap().matches("a@example.com"));
         assert!(SenderPattern::new("").is_err() && SenderPattern::new("a\nb").is_err());
         assert!(SenderPattern::new(&"x".repeat(PATTERN_BYTES_MAX)).is_ok());
         assert!(SenderPattern::new(&"x".repeat(PATTERN_BYTES_MAX + 1)).is_err());

@@ -16,6 +16,7 @@ use mailproof_milter::signing::Signer;
 use mailproof_milter::{MilterConversation, Service};
 use mailproof_proto::dns::{Answer, Question};
 use mailproof_proto::time::Timestamp;
+pub(crate) use mailproof_testkit::mail_server::frame;
 
 pub(crate) const NOW: Timestamp = Timestamp::from_seconds(1_795_392_000);
 pub(crate) const HOST_NAME: &str = "mx.example.net";
@@ -145,11 +146,6 @@ impl Connection<'_> {
         self.conversation.closed();
         dialogue
     }
-}
-
-pub(crate) fn frame(command: u8, fields: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(fields.len() + 1).unwrap().to_be_bytes();
-    [&length[..], &[command], fields].concat()
 }
 
 /// The octets of a line.

@@ -37,7 +37,7 @@ pub enum Outcome {
     Failed(Failure),
 }
 
-/// Records of one type at one name; never empty, without duplicates.
+/// Records of one type at one name; never empty, and without duplicates but for texts, which stand as often as they came.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum RecordSet {

@@ -386,7 +386,8 @@ fn read_records(found: &[Parsed<'_>], kind: RecordType) -> Result<Option<Found>,
             }
             RecordSet::Ptr(names)
         }
-        RecordType::Txt => RecordSet::Txt(set(found.iter().map(text).collect::<Result<_, Stop>>()?)),
+        // Not made a set: readers count records, and a text that a server gives twice is two (RFC 7208 section 4.5).
+        RecordType::Txt => RecordSet::Txt(sorted(found.iter().map(text).collect::<Result<_, Stop>>()?).into()),
     };
     Ok(Some(Found { records, ttl_seconds }))
 }
@@ -469,10 +470,16 @@ fn labels<'n>(name: &'n ParsedName<&Octets>) -> impl Iterator<Item = &'n [u8]> {
     name.iter().map(|label| label.as_slice()).take_while(|label| !label.is_empty())
 }
 
-fn set<T: Ord>(mut records: Vec<T>) -> Box<[T]> {
-    records.sort_unstable();
+fn set<T: Ord>(records: Vec<T>) -> Box<[T]> {
+    let mut records = sorted(records);
     records.dedup();
     records.into()
+}
+
+/// Servers turn the order of records; no result may depend on it.
+fn sorted<T: Ord>(mut records: Vec<T>) -> Vec<T> {
+    records.sort_unstable();
+    records
 }
 
 const CLASS_IN: u16 = 1;

@@ -14,32 +14,44 @@ use serde_json::Value;
 
 use super::{envelope, message_case, read_message};
 use crate::corpus::{CaseOutcome, read_cases, text};
-use crate::verify::with_crlf;
+use crate::verify::{Case, with_crlf};
 
 /// The authserv-id of the fields in the expected messages.
 const AUTHSERV_ID: &str = "test.module";
 
 pub(super) fn run(dir: &Path) -> Result<Vec<CaseOutcome>, String> {
-    let zone = Zone::from_master(&std::fs::read(dir.join("zonefile.txt")).map_err(|error| error.to_string())?)
-        .map_err(|error| error.to_string())?;
+    let zone = read_zone(dir)?;
     let cases = read_cases(dir)?;
     Ok(cases
         .iter()
         .map(|case| {
             let judged = || {
-                let file =
-                    |index: usize| case.pointer(&format!("/files/{index}")).and_then(Value::as_str).unwrap_or_default();
-                let message = with_crlf(&read_message(dir, file(0))?);
-                let expected = with_crlf(&read_message(dir, file(1))?);
-                let mut envelope = envelope(case, "ip")?;
-                // A profile may map addresses; the one that was judged stands in the field that filter wrote.
-                envelope.ip = judged_address(&expected).or(envelope.ip);
-                let (verdict, _) = message_case(envelope, message).verify_every_way(&zone)?;
+                let (verdict, _) = read(dir, case)?.verify_every_way(&zone)?;
+                let expected = with_crlf(&read_message(dir, file(case, 1))?);
                 compare(&verdict, &expected)
             };
             CaseOutcome::new(text(case, "id"), judged().err())
         })
         .collect())
+}
+
+pub(super) fn read_zone(dir: &Path) -> Result<Zone, String> {
+    let text = std::fs::read(dir.join("zonefile.txt")).map_err(|error| error.to_string())?;
+    Zone::from_master(&text).map_err(|error| error.to_string())
+}
+
+pub(super) fn read(dir: &Path, case: &Value) -> Result<Case, String> {
+    let message = with_crlf(&read_message(dir, file(case, 0))?);
+    let expected = with_crlf(&read_message(dir, file(case, 1))?);
+    let mut envelope = envelope(case, "ip")?;
+    // A profile may map addresses; the one that was judged stands in the field that filter wrote.
+    envelope.ip = judged_address(&expected).or(envelope.ip);
+    Ok(message_case(envelope, message))
+}
+
+/// The name of the message, or of the message that is expected.
+fn file(case: &Value, index: usize) -> &str {
+    case.pointer(&format!("/files/{index}")).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// `client-ip` of the topmost Received-SPF field.

@@ -15,7 +15,7 @@ use mailproof_proto::time::Timestamp;
 use mailproof_proto::verification::{Envelope, Options};
 use serde_json::Value;
 
-use super::{SetRunner, read_yaml, text};
+use super::{SetRunner, read_cases, read_yaml, text};
 use crate::verify::Case;
 
 pub use self::hostile::{Hostile, generate as generate_hostile};
@@ -32,6 +32,25 @@ pub fn runner(set: &str) -> Option<SetRunner> {
         _ => return None,
     })
 }
+
+/// Message and envelope of every case of a set, by its id, with the zone that all of them share: for those who run them in
+/// other ways.
+///
+/// # Errors
+/// When the set can not be read, or is none of `auth-milter` and `auth-rspamd`.
+pub fn cases(set: &str, dir: &Path) -> Result<(Vec<(String, Case)>, Zone), String> {
+    let (read, zone): (ReadCase, Zone) = match set {
+        "auth-milter" => (milter::read, milter::read_zone(dir)?),
+        "auth-rspamd" => (rspamd::read, read_zone(&dir.join("dns.yml"))?),
+        _ => return Err(format!("{set}: not run in other ways")),
+    };
+    let cases = read_cases(dir)?;
+    let cases = cases.iter().map(|case| Ok((text(case, "id").to_owned(), read(dir, case)?)));
+    Ok((cases.collect::<Result<_, String>>()?, zone))
+}
+
+/// Reads a case of the set in a directory.
+type ReadCase = fn(&Path, &Value) -> Result<Case, String>;
 
 /// The moment cases are judged at whose set gives none.
 const NOW_SECONDS: u64 = 1_795_392_000;

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{envelope, message_case, read_message, read_zone};
 use crate::corpus::{CaseOutcome, read_cases, text};
-use crate::verify::with_crlf;
+use crate::verify::{Case, with_crlf};
 
 pub(super) fn run(dir: &Path) -> Result<Vec<CaseOutcome>, String> {
     let zone = read_zone(&dir.join("dns.yml"))?;
@@ -20,13 +20,17 @@ pub(super) fn run(dir: &Path) -> Result<Vec<CaseOutcome>, String> {
         .iter()
         .map(|case| {
             let judged = || {
-                let message = with_crlf(&read_message(dir, text(case, "file"))?);
-                let (verdict, _) = message_case(envelope(case, "ip")?, message).verify_every_way(&zone)?;
+                let (verdict, _) = read(dir, case)?.verify_every_way(&zone)?;
                 check(case, &verdict)
             };
             CaseOutcome::new(text(case, "id"), judged().err())
         })
         .collect())
+}
+
+pub(super) fn read(dir: &Path, case: &Value) -> Result<Case, String> {
+    let message = with_crlf(&read_message(dir, text(case, "file"))?);
+    Ok(message_case(envelope(case, "ip")?, message))
 }
 
 fn check(case: &Value, verdict: &Verdict) -> Result<(), String> {
