@@ -19,6 +19,7 @@ MAY_USE = {
     "mailproof-testkit": {"mailproof", "mailproof-proto", "mailproof-kernels", "mailproof-milter"},
     "mailproof-cli": {"mailproof", "mailproof-milter", "mailproof-proto"},
     "mailproof-benches": {"mailproof", "mailproof-io", "mailproof-proto", "mailproof-kernels", "mailproof-testkit"},
+    "mailproof-ffi": {"mailproof", "mailproof-proto"},
     "mailproof-fault-dns": {"mailproof", "mailproof-proto", "mailproof-testkit"},
 }
 TEST_ONLY = {"mailproof-testkit", "mailproof-fault-dns"}

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 #[cfg(feature = "network")]
 use std::sync::{OnceLock, Weak};
-use std::time::{Duration, Instant, SystemTime};
+#[cfg(any(feature = "blocking-resolver", feature = "network"))]
+use std::time::Duration;
+use std::time::{Instant, SystemTime};
 
 #[cfg(feature = "network")]
 use mailproof_proto::dns::Outcome;
@@ -22,7 +24,9 @@ use crate::network::{
     CompletionQueue, Completions, Gathering, Job, NetworkOptions, NetworkStatistics, TlsSetup, Workers,
 };
 use crate::recent::Recent;
-use crate::resolver::{BlockingResolver, ResolverError};
+#[cfg(feature = "blocking-resolver")]
+use crate::resolver::BlockingResolver;
+use crate::resolver::ResolverError;
 #[cfg(feature = "network")]
 use crate::service::Service;
 use crate::session::Session;
@@ -57,6 +61,7 @@ enum Dns {
     /// The engine's own client, on its own threads.
     #[cfg(feature = "network")]
     Network(NetworkOptions),
+    #[cfg(feature = "blocking-resolver")]
     Resolver(BlockingResolver),
     #[cfg(feature = "zone-files")]
     Zone(Zone),
@@ -213,6 +218,7 @@ impl Engine {
     #[must_use]
     pub fn resolver_trouble(&self) -> Option<ResolverError> {
         match &self.shared.dns {
+            #[cfg(feature = "blocking-resolver")]
             Dns::Resolver(resolver) => resolver.trouble(),
             #[cfg(feature = "network")]
             Dns::Network(options) => {
@@ -342,6 +348,9 @@ impl Engine {
     /// Answers come by blocking the thread that wants them.
     #[cfg(feature = "tokio-uring")]
     pub(crate) fn waits_for_answers(&self) -> bool {
+        #[cfg(not(feature = "blocking-resolver"))]
+        return false;
+        #[cfg(feature = "blocking-resolver")]
         matches!(self.shared.dns, Dns::Resolver(_))
     }
 
@@ -353,16 +362,18 @@ impl Engine {
 
     /// Fetches answers that need waiting, at most until `deadline`, and keeps them.
     pub(crate) fn fetch(&self, questions: &[Question], deadline: Timestamp) -> Vec<Answer> {
-        let Dns::Resolver(resolver) = &self.shared.dns else {
-            let failure = mailproof_proto::dns::Failure::Unreachable;
-            return questions.iter().map(|_| Answer::failed(failure)).collect();
-        };
-        let left = deadline.milliseconds().saturating_sub(self.now().milliseconds());
-        let answers = resolver.resolve(questions, Instant::now() + Duration::from_millis(left));
-        for (question, answer) in questions.iter().zip(&answers) {
-            self.shared.cache.insert(question, answer, self.now());
+        #[cfg(feature = "blocking-resolver")]
+        if let Dns::Resolver(resolver) = &self.shared.dns {
+            let left = deadline.milliseconds().saturating_sub(self.now().milliseconds());
+            let answers = resolver.resolve(questions, Instant::now() + Duration::from_millis(left));
+            for (question, answer) in questions.iter().zip(&answers) {
+                self.shared.cache.insert(question, answer, self.now());
+            }
+            return answers;
         }
-        answers
+        let _ = deadline;
+        let failure = mailproof_proto::dns::Failure::Unreachable;
+        questions.iter().map(|_| Answer::failed(failure)).collect()
     }
 }
 
@@ -389,6 +400,7 @@ impl EngineBuilder {
     }
 
     /// Asks this resolver instead of the system's.
+    #[cfg(feature = "blocking-resolver")]
     #[must_use]
     pub fn resolver(mut self, resolver: BlockingResolver) -> Self {
         self.dns = Some(Dns::Resolver(resolver));
@@ -445,8 +457,10 @@ impl EngineBuilder {
             Some(dns) => dns,
             #[cfg(feature = "network")]
             None => Dns::Network(NetworkOptions::from_system()?),
-            #[cfg(not(feature = "network"))]
+            #[cfg(all(feature = "blocking-resolver", not(feature = "network")))]
             None => Dns::Resolver(BlockingResolver::from_system()?),
+            #[cfg(not(any(feature = "blocking-resolver", feature = "network")))]
+            None => return Err(ResolverError::NoServers { path: None }),
         };
         let options = prepared(Arc::new(self.options), &dns);
         let cache = Cache::new(self.cache);
@@ -493,6 +507,7 @@ impl Dns {
         match self {
             #[cfg(feature = "network")]
             Self::Network(options) => options.lookup.trusts_ad,
+            #[cfg(feature = "blocking-resolver")]
             Self::Resolver(resolver) => resolver.trusts_ad(),
             #[cfg(feature = "zone-files")]
             Self::Zone(_) => true,
@@ -505,6 +520,7 @@ impl Dns {
         match self {
             #[cfg(feature = "network")]
             Self::Network(_) => true,
+            #[cfg(feature = "blocking-resolver")]
             Self::Resolver(_) => true,
             _ => false,
         }

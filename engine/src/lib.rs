@@ -21,11 +21,15 @@
 //!
 //! | feature | what |
 //! |---|---|
+//! | `blocking-resolver` (default) | engines that ask by sockets of the thread that wants an answer |
 //! | `network` (default) | the engine's own DNS client and worker threads, on io_uring or epoll |
 //! | `dns-over-tls` | encrypted questions to servers that prove their name (RFC 7858, RFC 8310) |
 //! | `tokio-uring` | conversations over the streams of a program that lives on tokio-uring |
 //! | `zone-files` (default) | DNS from files: YAML and RFC 1035 master files |
 //! | `cross-check` | the same message through the crate mail-auth, for a second opinion |
+//!
+//! With none of them there is no thread and no socket: the questions come out of a [`Session`], and whoever drives it
+//! hands in the answers.
 #![forbid(unsafe_code)]
 
 pub mod cache;

@@ -231,6 +231,7 @@ impl BlockingResolver {
         is_trouble.then(|| ResolverError::Unreachable { servers: self.servers().collect() })
     }
 
+    #[cfg(feature = "blocking-resolver")]
     pub(crate) fn trusts_ad(&self) -> bool {
         self.options.trusts_ad
     }

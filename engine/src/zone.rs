@@ -206,12 +206,20 @@ impl Zone {
         self.add_yaml(&text)
     }
 
-    fn add_yaml(&mut self, text: &str) -> Result<(), ZoneError> {
+    /// Adds the names of a text of the YAML form, replacing those already there.
+    ///
+    /// # Errors
+    /// As [`Zone::from_yaml`].
+    pub fn add_yaml(&mut self, text: &str) -> Result<(), ZoneError> {
         let value: Value = serde_saphyr::from_str(text).map_err(|error| ZoneError::Yaml(error.to_string()))?;
         self.add(&value)
     }
 
-    fn add_master(&mut self, text: &[u8]) -> Result<(), ZoneError> {
+    /// Adds the names of an RFC 1035 master file, replacing those already there.
+    ///
+    /// # Errors
+    /// As [`Zone::from_master`].
+    pub fn add_master(&mut self, text: &[u8]) -> Result<(), ZoneError> {
         for (name, draft) in master::read(text)? {
             self.list(&name, draft.finish())?;
         }

@@ -1,0 +1,7 @@
+//! libmailproof as C programs see it: compiled, linked and run against the library that cargo has built for these tests.
+
+mod abi;
+mod c;
+mod examples;
+mod random_calls;
+mod scenarios;
