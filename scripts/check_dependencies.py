@@ -17,7 +17,8 @@ MAY_USE = {
     "mailproof": {"mailproof-io", "mailproof-proto"},
     "mailproof-milter": {"mailproof", "mailproof-proto"},
     "mailproof-testkit": {"mailproof", "mailproof-proto", "mailproof-kernels", "mailproof-milter"},
-    "mailproof-cli": {"mailproof", "mailproof-milter", "mailproof-proto"},
+    "mailproof-explain": {"mailproof", "mailproof-proto"},
+    "mailproof-cli": {"mailproof", "mailproof-explain", "mailproof-milter", "mailproof-proto"},
     "mailproof-benches": {"mailproof", "mailproof-io", "mailproof-proto", "mailproof-kernels", "mailproof-testkit"},
     "mailproof-fault-dns": {"mailproof", "mailproof-proto", "mailproof-testkit"},
 }
