@@ -16,6 +16,7 @@ MAY_USE = {
     "mailproof-io": set(),
     "mailproof": {"mailproof-io", "mailproof-proto"},
     "mailproof-milter": {"mailproof", "mailproof-proto"},
+    "mailproof-python": {"mailproof", "mailproof-explain", "mailproof-proto"},
     "mailproof-testkit": {"mailproof", "mailproof-proto", "mailproof-kernels", "mailproof-milter"},
     "mailproof-explain": {"mailproof", "mailproof-proto"},
     "mailproof-cli": {"mailproof", "mailproof-explain", "mailproof-milter", "mailproof-proto"},
