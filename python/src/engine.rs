@@ -15,7 +15,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyString};
 
-use crate::batch::{LOOK_AHEAD_DEFAULT, Verdicts};
+use crate::batch::Verdicts;
 use crate::completions::Completions;
 use crate::envelope::envelope;
 use crate::living::{Living, system_error};
@@ -123,7 +123,7 @@ impl Engine {
     ///
     /// What the iterable raises is raised behind the verdicts of what it gave before. Raises ValueError for numbers out
     /// of range.
-    #[pyo3(signature = (messages, *, threads = None, look_ahead = LOOK_AHEAD_DEFAULT))]
+    #[pyo3(signature = (messages, *, threads = None, look_ahead = 256))]
     fn verify_many(
         &self,
         py: Python<'_>,

@@ -12,7 +12,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
 use crate::message::Octets;
-use crate::record::record;
 
 /// A private key, read once.
 ///
@@ -51,13 +50,21 @@ impl SigningKey {
     }
 }
 
-record! {
-    /// A new key.
-    GeneratedKey {
-        /// The private key as PEM (PKCS#8). To be kept from everybody but the signer.
-        pem: String,
-        /// The text of the TXT record to publish.
-        record: String,
+/// A new key.
+#[pyclass(frozen, eq, get_all, module = "mailproof")]
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct GeneratedKey {
+    /// The private key as PEM (PKCS#8). To be kept from everybody but the signer.
+    pem: String,
+    /// The text of the TXT record to publish.
+    record: String,
+}
+
+#[pymethods]
+impl GeneratedKey {
+    /// Without the private key, which has no place in a log.
+    fn __repr__(&self) -> String {
+        format!("<GeneratedKey {}>", self.record)
     }
 }
 

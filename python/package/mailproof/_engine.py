@@ -7,7 +7,7 @@ import functools
 import sys
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from . import _mailproof
@@ -16,6 +16,7 @@ from ._mailproof import Request, SpfCheck, Verdict
 if TYPE_CHECKING:
     import mailbox
 
+    from ._mailproof import Verdicts
     from ._types import Address, Message
 
 #: Messages that ``averify`` has on their way at a time on one loop: further ones wait for a place. Each may have a thread
@@ -57,7 +58,7 @@ class Engine(_mailproof.Engine):
         *,
         threads: int | None = None,
         look_ahead: int = 256,
-    ) -> Iterator[Verdict]:
+    ) -> Verdicts:
         """Verifies a stream of messages on several threads and gives an iterator over their verdicts, in order.
 
         ``messages`` is any iterable of messages, of ``Request`` objects, which have an envelope, or a mailbox, whose keys
@@ -70,7 +71,7 @@ class Engine(_mailproof.Engine):
 
         >>> engine = Engine(zone={})
         >>> [verdict.dmarc.problem for verdict in engine.verify_many([b"From: a@b.example\\r\\n\\r\\n", b""])]
-        ['no-record', 'no-from']
+        ['no-record', 'from-missing']
         """
         module = sys.modules.get("mailbox")
         if module is not None and isinstance(messages, module.Mailbox):

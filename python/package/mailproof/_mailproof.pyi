@@ -2,6 +2,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from typing import Any, Literal, final
 
+from typing_extensions import disjoint_base
+
 from ._types import (
     Action,
     Address,
@@ -13,6 +15,33 @@ from ._types import (
     Message,
     SpfResult,
 )
+
+__all__ = [
+    "ArcOutcome",
+    "AuthenticationResults",
+    "CacheStatistics",
+    "Completions",
+    "Defects",
+    "DmarcOutcome",
+    "Engine",
+    "GeneratedKey",
+    "NetworkStatistics",
+    "Property",
+    "Request",
+    "Resinfo",
+    "Session",
+    "SignatureOutcome",
+    "SigningKey",
+    "SpfCheck",
+    "SpfOutcome",
+    "Verdict",
+    "Verdicts",
+    "_forked",
+    "keygen",
+    "parse_authentication_results",
+    "sign",
+    "zone_line",
+]
 
 @final
 class SpfOutcome:
@@ -263,6 +292,7 @@ class Completions:
     def drain(self) -> list[tuple[int, Verdict]]: ...
     def fileno(self) -> int: ...
 
+@disjoint_base
 class Engine:
     def __new__(
         cls,
@@ -320,9 +350,8 @@ class GeneratedKey:
     def pem(self) -> str: ...
     @property
     def record(self) -> str: ...
-    def to_dict(self) -> dict[str, Any]: ...
     def __eq__(self, other: object, /) -> bool: ...
-    def __hash__(self) -> int: ...
+    __hash__: None  # type: ignore[assignment]
 
 @final
 class Property:

@@ -7,7 +7,7 @@ import mailbox
 import os
 import re
 from collections.abc import Iterator
-from email.policy import Compat32
+from email.policy import EmailPolicy
 
 from ._mailproof import Request
 
@@ -39,12 +39,17 @@ def of_mailbox(box: mailbox.Mailbox[mailbox.Message]) -> Iterator[Request]:
             stored = box.get_bytes(key)
         except KeyError:
             continue  # Somebody has removed it meanwhile.
-        yield Request(_QUOTED.sub(b"", stored) if is_quoted else stored, id=str(key))
+        yield Request(unquoted(stored) if is_quoted else stored, id=str(key))
+
+
+def unquoted(stored: bytes) -> bytes:
+    """A message of an mbox file as it was before lines that begin with ``From `` were quoted."""
+    return _QUOTED.sub(b"", stored)
 
 
 def _of_message(message: email.message.Message) -> bytes:
     # Folded header fields stay as they are: signatures may cover their white space.
-    policy = message.policy.clone(linesep="\r\n", max_line_length=None)
-    if not isinstance(policy, Compat32) and hasattr(policy, "refold_source"):
+    policy = message.policy
+    if isinstance(policy, EmailPolicy):
         policy = policy.clone(refold_source="none")
-    return message.as_bytes(policy=policy)
+    return message.as_bytes(policy=policy.clone(linesep="\r\n", max_line_length=None))
