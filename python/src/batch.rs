@@ -1,0 +1,414 @@
+//! Many messages on several threads, their verdicts in order.
+//!
+//! The thread that takes the verdicts fetches the messages, since only it may touch Python, and verifies with the others
+//! while it would wait. A message that waits for the DNS holds no thread: whichever thread is free goes on with it. What is
+//! between the iterable and the caller is bounded by messages and by octets.
+//!
+//! Cost of a message beside its verification: a place in a queue under a lock (0.1 µs, taken for several messages at a
+//! time), its verdict boxed, two switches of the interpreter's lock for half a window of messages.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Instant;
+use std::{mem, thread};
+
+use mailproof::{Engine, Envelope, Progress, Session};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyIterator;
+
+use crate::envelope::Request;
+use crate::living::{Living, check_process, forks};
+use crate::message::Octets;
+use crate::verdict::Verdict;
+use crate::waiting::SIGNAL_TIME;
+
+/// The most messages that may be asked to be fetched ahead. The 256 of the signature are enough for 12,000 messages a
+/// second where the DNS takes 20 ms.
+const LOOK_AHEAD_MAX: usize = 65_536;
+/// Octets of messages that are fetched ahead; one message is, whatever its size.
+const LOOK_AHEAD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The most threads that may be asked for.
+const THREADS_MAX: usize = 1024;
+/// Messages that a thread takes at a time.
+const TAKEN_MAX: usize = 8;
+
+/// An iterator over the verdicts of `Engine.verify_many`.
+///
+/// May be used from any thread, by one at a time; another is answered with ValueError.
+#[pyclass(frozen, module = "mailproof")]
+pub(crate) struct Verdicts {
+    /// Taken out while a thread is in `__next__`.
+    intake: Mutex<Option<Intake>>,
+    shared: Arc<Shared>,
+    began: u64,
+    /// Ends the engine's threads when nobody uses them any more.
+    _living: Arc<Living>,
+}
+
+/// The side of the caller.
+struct Intake {
+    /// `None` when there is nothing more to fetch.
+    source: Option<Py<PyIterator>>,
+    /// What fetching raised, told behind the verdicts of what came before.
+    failure: Option<PyErr>,
+    /// The messages that are under way, and their octets.
+    under_way: VecDeque<(String, usize)>,
+    under_way_bytes: usize,
+    look_ahead: usize,
+    helper_count: usize,
+    has_helpers: bool,
+    /// Its own memory for messages.
+    room: Room,
+}
+
+/// What the threads have in common.
+struct Shared {
+    engine: Engine,
+    state: Mutex<State>,
+    /// There is something to do, or nothing will ever be.
+    work: Condvar,
+    /// A verdict is there that the caller waits for.
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Messages that nobody has begun.
+    pending: VecDeque<Entry>,
+    /// Messages whose answers have come.
+    woken: VecDeque<Arc<Waiting>>,
+    /// Those under way, in order.
+    verdicts: VecDeque<Option<Done>>,
+    /// The number of the first of them.
+    first: u64,
+    is_closed: bool,
+}
+
+struct Entry {
+    number: u64,
+    octets: Octets,
+    envelope: Envelope,
+}
+
+/// A verdict, and the octets that only a thread of Python should let go of.
+struct Done {
+    verdict: Box<mailproof::Verdict>,
+    _octets: Option<Octets>,
+}
+
+/// The rest of a verification.
+type Awaited = dyn Future<Output = Box<mailproof::Verdict>> + Send;
+
+/// A message that waits for answers.
+struct Waiting {
+    number: u64,
+    verdict: Mutex<Option<Pin<Box<Awaited>>>>,
+    shared: Weak<Shared>,
+}
+
+/// A session for the next message, and room for what is taken and what is done.
+#[derive(Default)]
+struct Room {
+    session: Option<Session>,
+    taken: Vec<Entry>,
+    woken: Option<Arc<Waiting>>,
+    done: Vec<(u64, Done)>,
+}
+
+impl Verdicts {
+    pub(crate) fn new(
+        engine: Engine,
+        living: Arc<Living>,
+        source: Bound<'_, PyIterator>,
+        threads: Option<usize>,
+        look_ahead: usize,
+    ) -> PyResult<Self> {
+        let threads = threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+        if !(1..=THREADS_MAX).contains(&threads) {
+            return Err(PyValueError::new_err(format!("threads: 1 to {THREADS_MAX}, not {threads}")));
+        }
+        if !(1..=LOOK_AHEAD_MAX).contains(&look_ahead) {
+            return Err(PyValueError::new_err(format!("look_ahead: 1 to {LOOK_AHEAD_MAX}, not {look_ahead}")));
+        }
+        let intake = Intake {
+            source: Some(source.unbind()),
+            failure: None,
+            under_way: VecDeque::new(),
+            under_way_bytes: 0,
+            look_ahead,
+            helper_count: threads - 1,
+            has_helpers: false,
+            room: Room::default(),
+        };
+        let (work, news, state) = (Condvar::new(), Condvar::new(), Mutex::default());
+        let shared = Arc::new(Shared { engine, state, work, news });
+        Ok(Self { intake: Mutex::new(Some(intake)), shared, began: forks(), _living: living })
+    }
+}
+
+#[pymethods]
+impl Verdicts {
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Verdict>> {
+        check_process(self.began)?;
+        let taken = self.intake.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut intake = taken.ok_or_else(|| PyValueError::new_err("another thread takes these verdicts"))?;
+        let next = intake.next(py, &self.shared);
+        *self.intake.lock().unwrap_or_else(PoisonError::into_inner) = Some(intake);
+        next
+    }
+}
+
+impl Drop for Verdicts {
+    fn drop(&mut self) {
+        if self.began != forks() {
+            return;
+        }
+        let mut state = self.shared.lock();
+        state.is_closed = true;
+        let left = (mem::take(&mut state.pending), mem::take(&mut state.woken));
+        drop(state);
+        drop(left);
+        self.shared.work.notify_all();
+    }
+}
+
+impl fmt::Debug for Verdicts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Verdicts")
+    }
+}
+
+impl Intake {
+    /// The next verdict, `None` behind the last.
+    fn next(&mut self, py: Python<'_>, shared: &Arc<Shared>) -> PyResult<Option<Verdict>> {
+        loop {
+            if self.under_way.len() <= self.look_ahead / 2 {
+                self.fetch(py, shared);
+            }
+            if self.under_way.is_empty() {
+                return self.failure.take().map_or(Ok(None), Err);
+            }
+            if let Some(done) = shared.take_first() {
+                let (id, bytes) = self.under_way.pop_front().unwrap_or_default();
+                self.under_way_bytes -= bytes;
+                return Ok(Some(Verdict::new(id, done.verdict)));
+            }
+            // The others should find something to do while this thread hands out what is done.
+            let left = if self.helper_count == 0 { 0 } else { self.look_ahead / 4 };
+            let room = &mut self.room;
+            py.detach(|| shared.help(room, left, Instant::now() + SIGNAL_TIME));
+            py.check_signals()?;
+        }
+    }
+
+    /// Fetches messages until the look-ahead is full. What goes wrong is told later, and ends it.
+    fn fetch(&mut self, py: Python<'_>, shared: &Arc<Shared>) {
+        let Some(source) = &self.source else { return };
+        let mut source = source.bind(py).clone();
+        let mut fetched = Vec::new();
+        while self.under_way.len() < self.look_ahead && self.under_way_bytes < LOOK_AHEAD_BYTES_MAX {
+            match source.next().map(|item| item.and_then(|item| entry(&item))) {
+                Some(Ok((octets, envelope, id))) => {
+                    self.under_way_bytes += octets.len();
+                    self.under_way.push_back((id, octets.len()));
+                    fetched.push((octets, envelope));
+                }
+                Some(Err(failure)) => {
+                    (self.failure, self.source) = (Some(failure), None);
+                    break;
+                }
+                None => {
+                    self.source = None;
+                    break;
+                }
+            }
+        }
+        if fetched.is_empty() {
+            return;
+        }
+        if !mem::replace(&mut self.has_helpers, true) {
+            self.start_helpers(shared);
+        }
+        shared.put(fetched);
+    }
+
+    /// Starts the threads that verify beside this one. Where the system gives no more, those there are do it.
+    fn start_helpers(&self, shared: &Arc<Shared>) {
+        for _ in 0..self.helper_count {
+            let shared = Arc::clone(shared);
+            let body = move || shared.work_until_closed();
+            if thread::Builder::new().name("mailproof-batch".to_owned()).spawn(body).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// A message as the iterable gave it.
+fn entry(item: &Bound<'_, PyAny>) -> PyResult<(Octets, Envelope, String)> {
+    match item.cast::<Request>() {
+        Ok(request) => {
+            let request = request.get();
+            Ok((request.octets.share(item.py()), request.envelope.clone(), request.id.clone()))
+        }
+        Err(_) => Ok((Octets::of(item)?, Envelope::default(), String::new())),
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Queues are whole whatever happened to a thread that held them.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, fetched: Vec<(Octets, Envelope)>) {
+        let mut state = self.lock();
+        for (octets, envelope) in fetched {
+            let number = state.first + state.verdicts.len() as u64;
+            state.verdicts.push_back(None);
+            state.pending.push_back(Entry { number, octets, envelope });
+        }
+        drop(state);
+        self.work.notify_all();
+    }
+
+    fn take_first(&self) -> Option<Done> {
+        let mut state = self.lock();
+        let done = state.verdicts.front_mut()?.take()?;
+        state.verdicts.pop_front();
+        state.first += 1;
+        Some(done)
+    }
+
+    /// Verifies on the caller's thread until the first verdict is there and no more than `left` messages wait, or it is
+    /// time to see to signals.
+    fn help(self: &Arc<Self>, room: &mut Room, left: usize, until: Instant) {
+        loop {
+            let mut state = self.lock();
+            let has_first = matches!(state.verdicts.front(), Some(Some(_)));
+            if has_first && state.pending.len() <= left {
+                return;
+            }
+            let now = Instant::now();
+            if now >= until {
+                return;
+            }
+            if !state.give_work(room) {
+                if has_first {
+                    return;
+                }
+                drop(self.news.wait_timeout(state, until - now));
+                continue;
+            }
+            drop(state);
+            self.work_on(room);
+        }
+    }
+
+    /// What the other threads do.
+    fn work_until_closed(self: Arc<Self>) {
+        let mut room = Room::default();
+        let mut state = self.lock();
+        while !state.is_closed {
+            if state.give_work(&mut room) {
+                drop(state);
+                self.work_on(&mut room);
+                state = self.lock();
+            } else {
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    fn work_on(self: &Arc<Self>, room: &mut Room) {
+        if let Some(waiting) = room.woken.take()
+            && let Some(verdict) = waiting.poll()
+        {
+            room.done.push((waiting.number, Done { verdict, _octets: None }));
+        }
+        let mut taken = mem::take(&mut room.taken);
+        for entry in taken.drain(..) {
+            self.verify(entry, room);
+        }
+        room.taken = taken;
+        let mut state = self.lock();
+        let first = state.first;
+        for (number, done) in room.done.drain(..) {
+            if let Some(place) = state.verdicts.get_mut((number - first) as usize) {
+                *place = Some(done);
+            }
+        }
+        let has_first = matches!(state.verdicts.front(), Some(Some(_)));
+        drop(state);
+        if has_first {
+            self.news.notify_one();
+        }
+    }
+
+    fn verify(self: &Arc<Self>, entry: Entry, room: &mut Room) {
+        let Entry { number, octets, envelope } = entry;
+        let mut session = room.session.take().unwrap_or_else(|| self.engine.session(Envelope::default()));
+        session.take_whole(&octets, envelope);
+        if session.poll() == Progress::Done {
+            let verdict = session.verdict().map(|verdict| Box::new(verdict.clone()));
+            if let Some(verdict) = verdict {
+                room.done.push((number, Done { verdict, _octets: Some(octets) }));
+            }
+            room.session = Some(session);
+            return;
+        }
+        let verdict = Box::pin(async move { Box::new(session.finish_async().await.clone()) });
+        let waiting = Arc::new(Waiting { number, verdict: Mutex::new(Some(verdict)), shared: Arc::downgrade(self) });
+        if let Some(verdict) = waiting.poll() {
+            room.done.push((number, Done { verdict, _octets: Some(octets) }));
+        }
+    }
+}
+
+impl State {
+    /// Moves the next pieces of work to a thread; false when there are none.
+    fn give_work(&mut self, room: &mut Room) -> bool {
+        room.woken = self.woken.pop_front();
+        if room.woken.is_none() {
+            // Towards the end of what there is in small pieces, so that no thread is left with much.
+            let count = (self.pending.len() / 4).clamp(1, TAKEN_MAX).min(self.pending.len());
+            room.taken.extend(self.pending.drain(..count));
+        }
+        room.woken.is_some() || !room.taken.is_empty()
+    }
+}
+
+impl Waiting {
+    /// The verdict, when the last answers have come.
+    fn poll(self: &Arc<Self>) -> Option<Box<mailproof::Verdict>> {
+        let mut future = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
+        let waker = Waker::from(Arc::clone(self));
+        let Poll::Ready(verdict) = future.as_mut()?.as_mut().poll(&mut Context::from_waker(&waker)) else {
+            return None;
+        };
+        *future = None;
+        Some(verdict)
+    }
+}
+
+impl Wake for Waiting {
+    fn wake(self: Arc<Self>) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let mut state = shared.lock();
+        if !state.is_closed {
+            state.woken.push_back(self);
+        }
+        drop(state);
+        shared.work.notify_one();
+        shared.news.notify_one();
+    }
+}
