@@ -20,6 +20,7 @@ MAY_USE = {
     "mailproof-cli": {"mailproof", "mailproof-milter", "mailproof-proto"},
     "mailproof-benches": {"mailproof", "mailproof-io", "mailproof-proto", "mailproof-kernels", "mailproof-testkit"},
     "mailproof-fault-dns": {"mailproof", "mailproof-proto", "mailproof-testkit"},
+    "mailproof-loadtest": {"mailproof", "mailproof-fault-dns", "mailproof-proto", "mailproof-testkit"},
 }
 TEST_ONLY = {"mailproof-testkit", "mailproof-fault-dns"}
 # The core decides and does nothing else.
