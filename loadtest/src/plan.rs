@@ -41,7 +41,9 @@ pub enum Phase {
 
 /// Why a text is no load.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("`{part}` is no load: `200/s for 10s`, `200..800/s for 10s`, `burst 300`, `pause 2s`, joined by `, `; or `closed 16 for 5s`")]
+#[error(
+    "`{part}` is no load: `200/s for 10s`, `200..800/s for 10s`, `burst 300`, `pause 2s`, joined by `, `; or `closed 16 for 5s`"
+)]
 pub struct LoadError {
     part: String,
 }
@@ -186,7 +188,9 @@ impl fmt::Display for Load {
             Self::Open(phases) => phases.iter().enumerate().try_for_each(|(at, phase)| {
                 let comma = if at > 0 { ", " } else { "" };
                 match phase {
-                    Phase::Rate { from, to, time } if from == to => write!(out, "{comma}{from}/s for {}s", time.as_secs_f64()),
+                    Phase::Rate { from, to, time } if from == to => {
+                        write!(out, "{comma}{from}/s for {}s", time.as_secs_f64())
+                    }
                     Phase::Rate { from, to, time } => write!(out, "{comma}{from}..{to}/s for {}s", time.as_secs_f64()),
                     Phase::Burst(count) => write!(out, "{comma}burst {count}"),
                     Phase::Pause(time) => write!(out, "{comma}pause {}s", time.as_secs_f64()),
@@ -220,8 +224,23 @@ mod tests {
             assert_eq!(text.parse::<Load>().unwrap().to_string(), text);
         }
         assert_eq!("1/s for 1m".parse::<Load>(), "1/s for 60s".parse());
-        let faults = ["", "200", "200/s", "200/s for 0s", "200/s for 10", "-1/s for 1s", "burst", "closed 0 for 1s", "NaN/s for 1s",
-            "inf/s for 1s", "1/s for infs", "burst 100000001", "20000000/s for 1s", "1/s for 200h", "closed 20001 for 1s"];
+        let faults = [
+            "",
+            "200",
+            "200/s",
+            "200/s for 0s",
+            "200/s for 10",
+            "-1/s for 1s",
+            "burst",
+            "closed 0 for 1s",
+            "NaN/s for 1s",
+            "inf/s for 1s",
+            "1/s for infs",
+            "burst 100000001",
+            "20000000/s for 1s",
+            "1/s for 200h",
+            "closed 20001 for 1s",
+        ];
         for fault in faults {
             assert!(fault.parse::<Load>().is_err(), "{fault}");
         }

@@ -173,10 +173,14 @@ mod tests {
 
     #[test]
     fn other_hosts_are_refused() {
-        for text in ["tcp:127.0.0.1:25", "127.9.9.9:25", "tcp:[::1]:25", "tcp:[::ffff:127.0.0.1]:25", "unix:/run/m.sock"] {
+        for text in
+            ["tcp:127.0.0.1:25", "127.9.9.9:25", "tcp:[::1]:25", "tcp:[::ffff:127.0.0.1]:25", "unix:/run/m.sock"]
+        {
             assert!(text.parse::<Address>().is_ok(), "{text}");
         }
-        for text in ["tcp:192.0.2.1:25", "8.8.8.8:53", "tcp:[2001:db8::1]:25", "tcp:0.0.0.0:25", "tcp:[::ffff:192.0.2.1]:25"] {
+        for text in
+            ["tcp:192.0.2.1:25", "8.8.8.8:53", "tcp:[2001:db8::1]:25", "tcp:0.0.0.0:25", "tcp:[::ffff:192.0.2.1]:25"]
+        {
             assert!(matches!(text.parse::<Address>(), Err(AddressError::NotLoopback(_))), "{text}");
         }
         for text in ["", "localhost:25", "tcp:localhost:25", "unix:run", "tcp:127.0.0.1"] {

@@ -25,7 +25,8 @@ pub(super) fn draw(random: &mut Random, bytes: usize) -> (&'static str, Vec<u8>)
 // Writing to a String can not fail.
 fn markup(body: &mut String, random: &mut Random) {
     let indent = " ".repeat(random.between(2, 14));
-    let _ = write!(body, "{indent}<tr>\r\n{indent}  <td class=\"cell-{}\"  style=\"padding: 0\">\r\n", random.below(20));
+    let _ =
+        write!(body, "{indent}<tr>\r\n{indent}  <td class=\"cell-{}\"  style=\"padding: 0\">\r\n", random.below(20));
     let _ = write!(body, "{indent}    <a href=\"https://news.example/c/{:016x}\">", random.number());
     words(body, random, 4);
     let _ = write!(body, "</a>\r\n{indent}    ");

@@ -45,7 +45,8 @@ impl Domain {
         };
         let policies = [Some("reject"), Some("quarantine"), Some("none"), None];
         let policy = policies[random.weighted(&[40, 20, 30, if is_honest { 0 } else { 10 }])];
-        let (header_relaxed, body_relaxed) = [(true, true), (true, false), (false, false)][random.weighted(&[85, 10, 5])];
+        let (header_relaxed, body_relaxed) =
+            [(true, true), (true, false), (false, false)][random.weighted(&[85, 10, 5])];
         let is_soft = random.chance(40);
         let name = format!("{first}-{second}-{number}.example");
         Self { name, number, provider, signers, policy, is_soft, header_relaxed, body_relaxed }

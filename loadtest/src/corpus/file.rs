@@ -70,8 +70,11 @@ pub fn write(folder: &Path, maker: &Maker) -> Result<u64, StreamError> {
     };
     fs::create_dir_all(folder).map_err(fault(folder))?;
     let records = maker.records();
-    let zones =
-        [("zone.yml", records.to_yaml()), ("example.zone", records.to_master_file()), ("local-data.conf", records.to_local_data())];
+    let zones = [
+        ("zone.yml", records.to_yaml()),
+        ("example.zone", records.to_master_file()),
+        ("local-data.conf", records.to_local_data()),
+    ];
     for (name, text) in zones {
         let path = folder.join(name);
         fs::write(&path, text).map_err(fault(&path))?;

@@ -38,9 +38,10 @@ fn the_same_numbers_give_the_same_octets_in_any_order() {
     let maker = Maker::new(&Options::new(40, 5));
     let letters = maker.letters(0, 40);
     assert_eq!(Maker::new(&Options::new(40, 5)).letter(17), letters[17]);
-    let digest = letters.iter().flat_map(|letter| &letter.octets).fold(0xcbf2_9ce4_8422_2325_u64, |sum, octet| {
-        (sum ^ u64::from(*octet)).wrapping_mul(0x100_0000_01b3)
-    });
+    let digest = letters
+        .iter()
+        .flat_map(|letter| &letter.octets)
+        .fold(0xcbf2_9ce4_8422_2325_u64, |sum, octet| (sum ^ u64::from(*octet)).wrapping_mul(0x100_0000_01b3));
     assert_eq!(digest, DIGEST, "the octets of another machine");
 }
 

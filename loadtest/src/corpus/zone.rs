@@ -35,7 +35,8 @@ impl Records {
     /// The YAML form of zone files.
     #[must_use]
     pub fn to_yaml(&self) -> String {
-        let mut text = "# The domains of the stream beside this file. A name that is not listed does not exist.\n".to_owned();
+        let mut text =
+            "# The domains of the stream beside this file. A name that is not listed does not exist.\n".to_owned();
         let mut last = "";
         for (name, data) in &self.0 {
             // A name has its records in a row. Writing to a String can not fail.
@@ -123,10 +124,7 @@ pub(super) fn records(maker: &Maker) -> Records {
     let mut records = Records::default();
     for provider in 0..PROVIDER_COUNT {
         let name = format!("provider-{provider}.example");
-        records.text(
-            format!("_spf.{name}"),
-            format!("v=spf1 include:_nb1.{name} include:_nb2.{name} -all"),
-        );
+        records.text(format!("_spf.{name}"), format!("v=spf1 include:_nb1.{name} include:_nb2.{name} -all"));
         for block in 0..2 {
             let text = format!("v=spf1 ip4:198.18.{}.0/24 -all", provider * 2 + block);
             records.text(format!("_nb{}.{name}", block + 1), text);
