@@ -86,8 +86,8 @@ impl NullMilter {
                 }
             }));
         }
-        drop(send);
-        ready.iter().collect::<io::Result<()>>()?;
+        // One word from each.
+        ready.iter().take(threads.max(1)).collect::<io::Result<()>>()?;
         Ok(milter)
     }
 
