@@ -33,6 +33,7 @@
 
 mod answer;
 mod cache;
+pub mod command;
 mod connection;
 pub mod datagrams;
 mod desk;

@@ -48,19 +48,34 @@ pub const RSA_512: usize = 3;
 pub const ED25519: [usize; 2] = [4, 5];
 
 impl TestKey {
-    fn rsa(pem: &str) -> Self {
+    /// An RSA key of 2,048 bits or more, in PKCS#8.
+    ///
+    /// # Panics
+    /// When it is no such key.
+    #[must_use]
+    pub fn rsa(pem: &str) -> Self {
         let der = pem_octets(pem);
         let pair = RsaKeyPair::from_pkcs8(&der).expect("the key was made by OpenSSL");
         let short = ShortRsa::from_pkcs8(&der);
         Self { public: short.public_key(), bits: short.bits(), kind: "rsa", private: Private::Rsa(pair) }
     }
 
-    fn short_rsa(pem: &str) -> Self {
+    /// An RSA key of any size, in PKCS#8.
+    ///
+    /// # Panics
+    /// When it is no such key.
+    #[must_use]
+    pub fn short_rsa(pem: &str) -> Self {
         let short = ShortRsa::from_pkcs8(&pem_octets(pem));
         Self { public: short.public_key(), bits: short.bits(), kind: "rsa", private: Private::ShortRsa(short) }
     }
 
-    fn ed25519(pem: &str) -> Self {
+    /// An Ed25519 key, in PKCS#8.
+    ///
+    /// # Panics
+    /// When it is no such key.
+    #[must_use]
+    pub fn ed25519(pem: &str) -> Self {
         let der = pem_octets(pem);
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).expect("the key was made by OpenSSL");
         let public = STANDARD.encode(pair.public_key().as_ref());

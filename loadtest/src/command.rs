@@ -1,0 +1,219 @@
+//! What the program does with its arguments.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use mailproof::Engine;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::arguments::{Arguments, Command, CorpusArguments, DriveArguments, NullArguments, OutputArguments};
+use crate::corpus::file::StreamError;
+use crate::corpus::{Corpus, Maker, file};
+use crate::drive::{self, DriveError, Observer, Settings, Stalled, Subject, Unseen};
+use crate::null::NullMilter;
+use crate::report::{self, Run};
+use crate::target::{Address, Claims, Connections, Leg, Target};
+use crate::view::View;
+
+/// Why the program ends without having done its work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Trouble {
+    /// The arguments do not fit together.
+    #[error("{0}")]
+    Usage(String),
+    /// A stream of messages.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// A run.
+    #[error(transparent)]
+    Drive(#[from] DriveError),
+    /// A file.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The machine.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+impl Trouble {
+    /// The code of sysexits.
+    const fn code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 64,
+            Self::Stream(StreamError::Line { .. }) => 65,
+            Self::Stream(StreamError::Io { .. }) | Self::File { .. } => 66,
+            Self::Drive(DriveError::Unreachable { .. }) => 69,
+            Self::Drive(_) | Self::Io(_) => 71,
+        }
+    }
+}
+
+/// What a run, or several, came to.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Outcome {
+    /// As it should be.
+    Good,
+    /// Wrong or missing answers, or thresholds missed.
+    Bad,
+    /// It says nothing.
+    Invalid,
+}
+
+/// Does what the arguments say.
+#[must_use]
+pub fn run(arguments: Arguments) -> ExitCode {
+    raise_limits();
+    let outcome = match arguments.command {
+        Command::Dns(arguments) => return mailproof_fault_dns::command::main(&arguments),
+        Command::Corpus(arguments) => corpus(&arguments),
+        Command::Drive(arguments) => drive(&arguments),
+        Command::Null(arguments) => null(&arguments),
+        Command::Scenario(_) | Command::Compare(_) => Err(Trouble::Usage("not there".to_owned())),
+    };
+    match outcome {
+        Ok(Outcome::Good) => ExitCode::SUCCESS,
+        Ok(Outcome::Bad) => ExitCode::from(1),
+        Ok(Outcome::Invalid) => ExitCode::from(2),
+        Err(trouble) => {
+            eprintln!("mailproof-loadtest: {trouble}");
+            ExitCode::from(trouble.code())
+        }
+    }
+}
+
+/// As many descriptors as this process may have: every connection takes one.
+fn raise_limits() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // What cannot be raised shows when connections cannot be opened.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+fn corpus(arguments: &CorpusArguments) -> Result<Outcome, Trouble> {
+    let maker = Maker::new(&arguments.stream.options());
+    let bytes = file::write(&arguments.out, &maker)?;
+    let count = arguments.stream.count;
+    println!("{count} messages, {bytes} octets, {} on average: {}", bytes / count, arguments.out.display());
+    Ok(Outcome::Good)
+}
+
+fn drive(arguments: &DriveArguments) -> Result<Outcome, Trouble> {
+    let corpus = match &arguments.corpus {
+        Some(folder) => {
+            if arguments.engine {
+                return Err(Trouble::Usage("--engine makes its messages itself: leave out --corpus".to_owned()));
+            }
+            Corpus { letters: file::read(folder)?, records: crate::corpus::Records::default() }
+        }
+        None => Maker::new(&arguments.stream.options()).corpus(),
+    };
+    let mut settings = arguments.settings();
+    settings.interrupt = Some(interrupts()?);
+    let mut observer = observer(&arguments.output);
+    let run = if arguments.engine {
+        let zone = corpus.records.to_zone().map_err(|error| Trouble::Usage(error.to_string()))?;
+        let engine = Engine::builder().zone(zone).build().map_err(|error| Trouble::Usage(error.to_string()))?;
+        drive::run(&Subject::Engine(&engine), &corpus.letters, &arguments.load, &settings, &mut *observer)?
+    } else if arguments.null {
+        drive_null(arguments, &corpus, &settings, &mut *observer)?
+    } else {
+        let target = arguments.target();
+        let target = target.ok_or_else(|| {
+            Trouble::Usage("one of --milter, --policy, --smtp, --engine, --null is needed".to_owned())
+        })?;
+        let _stalled = match arguments.milter.first() {
+            Some(milter) if arguments.stalled > 0 => Some(Stalled::open(milter, &corpus.letters, arguments.stalled)?),
+            _ => None,
+        };
+        drive::run(&Subject::Target(&target), &corpus.letters, &arguments.load, &settings, &mut *observer)?
+    };
+    drop(observer);
+    finish(&[run], &settings, &arguments.output)
+}
+
+/// The generator by itself: against a milter that does nothing, which has the processors that the generator does not have.
+fn drive_null(
+    arguments: &DriveArguments,
+    corpus: &Corpus,
+    settings: &Settings,
+    observer: &mut dyn Observer,
+) -> Result<Run, Trouble> {
+    let folder = std::env::temp_dir().join(format!("mailproof-null-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let address = Address::Unix(folder.join("milter.sock"));
+    let others: Vec<usize> =
+        (0..std::thread::available_parallelism()?.get()).filter(|it| !arguments.cpus.contains(it)).collect();
+    let null = NullMilter::start(&address, 1, Some(&others).filter(|others| !others.is_empty()).map(Vec::as_slice))?;
+    let target = Target {
+        name: "null milter".to_owned(),
+        legs: vec![Leg::Milter(null.address().clone())],
+        claims: Claims::NONE,
+        connections: arguments.target().map_or_else(Connections::default, |target| target.connections),
+    };
+    let run = drive::run(&Subject::Target(&target), &corpus.letters, &arguments.load, settings, observer);
+    drop(null);
+    let _ = std::fs::remove_dir_all(&folder);
+    Ok(run?)
+}
+
+fn null(arguments: &NullArguments) -> Result<Outcome, Trouble> {
+    let is_over = interrupts()?;
+    let processors = (!arguments.cpus.is_empty()).then_some(arguments.cpus.as_slice());
+    let milter = NullMilter::start(&arguments.listen, arguments.threads.into(), processors)?;
+    println!("{}", milter.address());
+    while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+        std::thread::park_timeout(std::time::Duration::from_millis(100));
+    }
+    Ok(Outcome::Good)
+}
+
+/// Becomes true on SIGINT and SIGTERM; a second one ends the program.
+pub(crate) fn interrupts() -> Result<Arc<AtomicBool>, Trouble> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))?;
+        signal_hook::flag::register(signal, Arc::clone(&flag))?;
+    }
+    Ok(flag)
+}
+
+/// The live view, on a terminal and where it is wanted.
+pub(crate) fn observer(output: &OutputArguments) -> Box<dyn Observer> {
+    match View::new().filter(|_| !output.quiet) {
+        Some(view) => Box::new(view),
+        None => Box::new(Unseen),
+    }
+}
+
+/// Prints and writes what the runs came to.
+fn finish(runs: &[Run], settings: &Settings, output: &OutputArguments) -> Result<Outcome, Trouble> {
+    let late = settings.late_share_max;
+    let mut outcome = Outcome::Good;
+    for run in runs {
+        print!("{}", run.to_text(late));
+        outcome = outcome.max(match run.invalid(late) {
+            Some(_) => Outcome::Invalid,
+            None if run.total.wrong > 0 || run.total.failed > 0 || run.total.dropped > 0 => Outcome::Bad,
+            None => Outcome::Good,
+        });
+    }
+    let json: Vec<_> = runs.iter().map(|run| report::to_json(run, late)).collect();
+    write_file(output.json.as_deref(), || serde_json::Value::from(json).to_string())?;
+    write_file(output.html.as_deref(), || report::page("Load test", runs, late))?;
+    Ok(outcome)
+}
+
+pub(crate) fn write_file(path: Option<&Path>, text: impl FnOnce() -> String) -> Result<(), Trouble> {
+    let Some(path) = path else { return Ok(()) };
+    std::fs::write(path, text()).map_err(|error| Trouble::File { path: path.to_owned(), error })
+}

@@ -1,0 +1,145 @@
+//! The engine in this process: one thread keeps the plan, others verify.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mailproof::{Engine, Envelope, Verdict};
+
+use super::findings::{Expected, Findings, Judgement};
+use super::settings::LATE_AFTER;
+use super::slot::Job;
+use super::{Context, DriveError};
+use crate::corpus::Letter;
+use crate::measure::{Tally, record};
+use crate::plan::Load;
+use crate::target::Claims;
+
+/// How often counts are handed over.
+const HAND_OVER: Duration = Duration::from_millis(40);
+
+pub(crate) fn drive(
+    engine: &Engine,
+    letters: &[Letter],
+    expected: &[Expected],
+    context: &Context<'_>,
+) -> Result<(), DriveError> {
+    let (send, receive) = sync_channel::<Job>(context.settings.in_flight_max.max(1));
+    let receive = Mutex::new(receive);
+    let under_way = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for worker in 0..context.settings.workers {
+            let (receive, under_way) = (&receive, &under_way);
+            scope.spawn(move || verify(worker, engine, letters, expected, receive, under_way, context));
+        }
+        keep_plan(&send, &under_way, context);
+        // The threads end when they have done what is left.
+        drop(send);
+    });
+    Ok(())
+}
+
+/// Hands messages out at their moments.
+fn keep_plan(send: &SyncSender<Job>, under_way: &AtomicU64, context: &Context<'_>) {
+    let mut tally = Tally::default();
+    let mut handed_over = Instant::now();
+    let mut moments = context.load.moments();
+    let mut number = 0;
+    loop {
+        let job = match context.load {
+            Load::Open(_) => match moments.next() {
+                Some(moment) => Job { number, planned: context.began + moment },
+                None => break,
+            },
+            Load::Closed { in_flight, time } => {
+                while under_way.load(Ordering::Relaxed) >= u64::from(*in_flight) {
+                    thread::yield_now();
+                }
+                let now = Instant::now();
+                if now >= context.began + *time {
+                    break;
+                }
+                Job { number, planned: now }
+            }
+        };
+        wait_until(job.planned);
+        if context.is_stopping.load(Ordering::Relaxed) {
+            break;
+        }
+        let lag = job.planned.elapsed();
+        record(&mut tally.lag, lag);
+        tally.offered += 1;
+        tally.late += u64::from(lag > LATE_AFTER);
+        under_way.fetch_add(1, Ordering::Relaxed);
+        match send.try_send(job) {
+            Ok(()) => tally.started += 1,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                under_way.fetch_sub(1, Ordering::Relaxed);
+                tally.dropped += 1;
+            }
+        }
+        number += 1;
+        if handed_over.elapsed() > HAND_OVER {
+            context.board.leave(context.settings.workers, &mut tally, 0);
+            handed_over = Instant::now();
+        }
+    }
+    context.board.leave(context.settings.workers, &mut tally, 0);
+}
+
+fn wait_until(moment: Instant) {
+    loop {
+        let left = moment.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        thread::sleep(left);
+    }
+}
+
+fn verify(
+    worker: usize,
+    engine: &Engine,
+    letters: &[Letter],
+    expected: &[Expected],
+    receive: &Mutex<Receiver<Job>>,
+    under_way: &AtomicU64,
+    context: &Context<'_>,
+) {
+    let _pinned = context.settings.generator_cpu.pin();
+    let mut tally = Tally::default();
+    let mut handed_over = Instant::now();
+    loop {
+        let job = receive.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = job else { break };
+        let at = (job.number % letters.len() as u64) as usize;
+        let letter = &letters[at];
+        let envelope = Envelope::new(letter.client, letter.helo.clone(), letter.mail_from.clone());
+        let findings = findings(&engine.verify(&letter.octets, envelope));
+        under_way.fetch_sub(1, Ordering::Relaxed);
+        let judgement: Judgement = findings.judge(&expected[at], Claims::ALL);
+        tally.answer(judgement, &findings, || {
+            format!("{}: found {}; expected {}", letter.id, findings.to_line(), expected[at])
+        });
+        tally.bytes += letter.octets.len() as u64;
+        record(&mut tally.whole, job.planned.elapsed());
+        if handed_over.elapsed() > HAND_OVER {
+            context.board.leave(
+                worker,
+                &mut tally,
+                under_way.load(Ordering::Relaxed) / context.settings.workers as u64,
+            );
+            handed_over = Instant::now();
+        }
+    }
+    context.board.leave(worker, &mut tally, 0);
+}
+
+/// Through the header field, as everybody else's.
+fn findings(verdict: &Verdict) -> Findings {
+    let mut findings = Findings::default();
+    findings.learn_field(b"Authentication-Results", verdict.authentication_results.as_bytes());
+    findings
+}
