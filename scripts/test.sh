@@ -73,6 +73,41 @@ unpack_mail_servers() {
         { tail -n 5 "$log/servers"; printf 'not there; the tests that need them say so\n'; }
 }
 
+# The Python package: its wheel is built as for development, installed into an environment of its own, and tested there.
+python_tests() {
+    local name=$1 environment=target/python-venv wheels=target/wheels
+    say "$name"
+    if ! command -v python3 >/dev/null || ! python3 -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        printf 'SKIPPED: python3 of version 3.11 or later with venv is not there\n'
+        skipped=$((skipped + 1))
+        return
+    fi
+    { [ -x $environment/bin/python ] || python3 -m venv $environment; } >"$log/python" 2>&1 &&
+        $environment/bin/pip install --quiet --disable-pip-version-check -r python/tests/requirements.txt >>"$log/python" 2>&1 ||
+        {
+            tail -n 5 "$log/python"
+            printf 'SKIPPED: what the tests of the package need can not be installed\n'
+            skipped=$((skipped + 1))
+            return
+        }
+    rm -rf $wheels
+    check "the wheel is built" $environment/bin/maturin build --quiet --profile dev --manifest-path python/Cargo.toml \
+        --interpreter $environment/bin/python --out $wheels
+    check "the wheel is installed" $environment/bin/pip install --quiet --force-reinstall --no-deps --no-index $wheels/*.whl
+    check "licences in the wheel are those of what is in it" python3 python/third_party_licences.py --check
+    say "tests of the package"
+    local sums ok bad code
+    MAILPROOF_WHEEL=$(echo "$PWD"/$wheels/*.whl) $environment/bin/python -m pytest --quiet -p no:cacheprovider python 2>&1 | tee "$log/python"
+    code=${PIPESTATUS[0]}
+    sums=$(tail -n 1 "$log/python")
+    ok=$(sed -nE 's/.*\b([0-9]+) passed.*/\1/p' <<<"$sums")
+    bad=$(sed -nE 's/.*\b([0-9]+) (failed|errors?).*/\1/p' <<<"$sums")
+    [ "$code" -eq 0 ] || [ -n "$bad" ] || bad=1
+    passed=$((passed + ${ok:-0}))
+    failed=$((failed + ${bad:-0}))
+    skipped=$((skipped + $(grep -c 'SKIPPED: ' "$log/python")))
+}
+
 install_packages
 install_oracles
 unpack_mail_servers
@@ -80,6 +115,7 @@ check "formatting" cargo fmt --all --check
 check "lints" cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
 check "dependencies: direction and licences" python3 scripts/check_dependencies.py
 cargo_tests "tests of every crate" --all-features --no-fail-fast
+python_tests "Python package"
 check "corpus" cargo run --quiet --package mailproof-testkit -- corpus --if-present
 check "differential: mail-auth, pyspf, dkimpy" cargo run --quiet --package mailproof-testkit -- differential --count 2000
 check "demo" make --no-print-directory demo

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from ._mailproof import Verdicts
     from ._types import Address, Message
 
-#: Messages that ``averify`` has on their way at a time on one loop: further ones wait for a place. Each may have a thread
-#: of the engine copy it, and holds its header until its answers are there.
+#: Messages that ``averify`` has on their way at a time on one loop; further ones wait for a place, and are not copied yet.
 SUBMITTED_MAX = 65_536
+
+_lock = threading.Lock()
 
 
 class Engine(_mailproof.Engine):
@@ -47,10 +48,8 @@ class Engine(_mailproof.Engine):
 
     __slots__ = ("__weakref__", "_channels")
 
+    #: There from the first ``averify`` on.
     _channels: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Channel]
-
-    def __init__(self, *_args: object, **_keywords: object) -> None:
-        self._channels = weakref.WeakKeyDictionary()
 
     def verify_many(
         self,
@@ -100,9 +99,16 @@ class Engine(_mailproof.Engine):
         'none'
         """
         loop = asyncio.get_running_loop()
-        channel = self._channels.get(loop)
+        try:
+            channels = self._channels
+        except AttributeError:
+            with _lock:
+                if not hasattr(self, "_channels"):
+                    self._channels = weakref.WeakKeyDictionary()
+            channels = self._channels
+        channel = channels.get(loop)
         if channel is None:
-            channel = self._channels[loop] = _Channel(self._completions(), loop)
+            channel = channels[loop] = _Channel(self._completions(), loop)
         return await channel.verify(loop, message, ip, helo, mail_from, id)
 
 
@@ -164,13 +170,12 @@ def _leave(
 
 
 _default: Engine | None = None
-_default_lock = threading.Lock()
 
 
 def _default_engine() -> Engine:
     global _default
     if _default is None:
-        with _default_lock:
+        with _lock:
             if _default is None:
                 _default = Engine()
     return _default
