@@ -133,7 +133,7 @@ impl Run<'_> {
             asked.udp_queries,
             asked.tcp_queries,
             cache.hits,
-            judge::source(self.engine),
+            mailproof_explain::source(self.engine),
         ));
     }
 }

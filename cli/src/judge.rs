@@ -11,8 +11,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use mailproof::network::Choice;
 use mailproof::network::NetworkOptions;
-use mailproof::network::{Backend, Choice};
 use mailproof::resolver::ResolverError;
 use mailproof::zone::Zone;
 use mailproof::{Engine, EngineBuilder, Session};
@@ -100,16 +100,6 @@ pub(crate) fn backend() -> Result<Choice, Failure> {
     };
     let word = word.to_string_lossy();
     word.parse().map_err(|error| Failure::Usage(format!("{BACKEND_VARIABLE}={word}: {error}")))
-}
-
-/// Who answers the engine's questions, and by what.
-pub(crate) fn source(engine: &Engine) -> String {
-    match engine.backend() {
-        None => "zone files".to_owned(),
-        Some(Backend::Uring) => "DNS servers, by io_uring".to_owned(),
-        Some(Backend::EpollInstead { reason }) => format!("DNS servers, by epoll: {reason}"),
-        Some(_) => "DNS servers, by epoll".to_owned(),
-    }
 }
 
 /// The end of a run whose verdicts are written: a failure when the DNS was silent all the time.

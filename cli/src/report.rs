@@ -3,10 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use mailproof_explain::{action_tone, aligned_signer, arc_tone, dkim_tone, dmarc_tone, spf_tone};
 use mailproof_proto::arc::ArcResult;
 use mailproof_proto::dkim::{DkimProblem, DkimResult, SignatureOutcome};
 use mailproof_proto::dmarc::{DmarcProblem, DmarcResult};
-use mailproof_proto::dns::Name;
 use mailproof_proto::message::address::Author;
 use mailproof_proto::spf::SpfResult;
 use mailproof_proto::verdict::{Action, Verdict};
@@ -65,15 +65,6 @@ fn dkim(signatures: &[SignatureOutcome]) -> Cell {
     Cell::new(best.result.word(), dkim_tone(best.result))
 }
 
-pub(crate) fn dkim_tone(result: DkimResult) -> Tone {
-    match result {
-        DkimResult::Pass => Tone::Good,
-        DkimResult::Fail | DkimResult::PermError => Tone::Bad,
-        DkimResult::None => Tone::Quiet,
-        DkimResult::Policy | DkimResult::Neutral | DkimResult::TempError => Tone::Doubtful,
-    }
-}
-
 fn dkim_rank(result: DkimResult) -> u8 {
     match result {
         DkimResult::Pass => 0,
@@ -94,40 +85,6 @@ fn dmarc(verdict: &Verdict) -> Cell {
         _ => outcome.result.word().to_owned(),
     };
     Cell::new(text, tone)
-}
-
-pub(crate) fn spf_tone(result: SpfResult) -> Tone {
-    match result {
-        SpfResult::None => Tone::Quiet,
-        SpfResult::Pass => Tone::Good,
-        SpfResult::Fail | SpfResult::PermError => Tone::Bad,
-        SpfResult::Neutral | SpfResult::SoftFail | SpfResult::TempError => Tone::Doubtful,
-    }
-}
-
-pub(crate) fn dmarc_tone(result: DmarcResult) -> Tone {
-    match result {
-        DmarcResult::None => Tone::Quiet,
-        DmarcResult::Pass => Tone::Good,
-        DmarcResult::Fail | DmarcResult::PermError => Tone::Bad,
-        DmarcResult::TempError => Tone::Doubtful,
-    }
-}
-
-pub(crate) fn arc_tone(result: ArcResult) -> Tone {
-    match result {
-        ArcResult::None => Tone::Quiet,
-        ArcResult::Pass => Tone::Good,
-        ArcResult::Fail => Tone::Bad,
-    }
-}
-
-pub(crate) fn action_tone(action: Action) -> Tone {
-    match action {
-        Action::Accept => Tone::Plain,
-        Action::Quarantine | Action::Defer => Tone::Doubtful,
-        Action::Reject => Tone::Bad,
-    }
 }
 
 /// The reason in a few words.
@@ -159,17 +116,6 @@ fn passing(verdict: &Verdict) -> String {
         ways.push("allowed client".to_owned());
     }
     listed(&ways)
-}
-
-/// The signer that speaks for the author: the author domain itself, else one of its organization.
-pub(crate) fn aligned_signer(verdict: &Verdict) -> Option<Name> {
-    let outcome = &verdict.dmarc;
-    let is_author = |domain: &Name| outcome.from_domain.as_ref() == Some(domain);
-    let is_near = |domain: &Name| {
-        is_author(domain) || outcome.organizational_domain.is_some_and(|above| domain.is_at_or_below(&above))
-    };
-    let passed = verdict.dkim.iter().filter(|it| it.result == DkimResult::Pass).filter_map(|it| it.domain);
-    passed.filter(is_near).min_by_key(|domain| !is_author(domain))
 }
 
 /// Why neither mechanism speaks for the author.

@@ -67,7 +67,7 @@ fn ask(arguments: &ResolveArguments, question: &Question) -> Result<Told, Failur
     if !arguments.dns.zone.is_empty() {
         let engine = judge::build(Engine::builder().zone(judge::zone(&arguments.dns)?))?;
         let answer = engine.ask(question);
-        return Ok(Told { answer, source: judge::source(&engine), steps: Vec::new(), trouble: None });
+        return Ok(Told { answer, source: mailproof_explain::source(&engine), steps: Vec::new(), trouble: None });
     }
     let mut options = judge::network(&arguments.dns)?;
     options.lookup.trusts_ad |= arguments.trust_ad;
@@ -77,7 +77,7 @@ fn ask(arguments: &ResolveArguments, question: &Question) -> Result<Told, Failur
     let engine = judge::build(Engine::builder().network(NetworkOptions { threads: 1, backend, ..options }))?;
     let answer = engine.ask(question);
     let trouble = engine.resolver_trouble().map(|it| Failure::Silent(it).to_string());
-    Ok(Told { answer, source: judge::source(&engine), steps: Vec::new(), trouble })
+    Ok(Told { answer, source: mailproof_explain::source(&engine), steps: Vec::new(), trouble })
 }
 
 fn trace(options: NetworkOptions, question: &Question) -> Result<Told, Failure> {

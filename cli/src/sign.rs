@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::SystemTime;
 
+use mailproof_explain::split;
 use mailproof_proto::dkim::{
     BodyHashes, Canonicalization, OVERSIGNED_NAMES, SIGNED_NAMES, SigningKey, SigningPlan, sign,
 };
@@ -14,7 +15,6 @@ use mailproof_proto::message::HeaderIndex;
 use crate::arguments::SignArguments;
 use crate::failure::Failure;
 use crate::input;
-use crate::parts::split;
 
 /// Runs the subcommand.
 ///

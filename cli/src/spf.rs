@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use mailproof_explain::{outcome_lines, questions, source};
 use mailproof_proto::spf::{Check, Identity, ReceivedSpf, SpfOutcome};
 use mailproof_proto::verification::{Envelope, Options};
 use serde_json::{Value, json};
@@ -9,8 +10,6 @@ use serde_json::{Value, json};
 use crate::arguments::SpfArguments;
 use crate::failure::Failure;
 use crate::judge;
-use crate::questions;
-use crate::report::spf_tone;
 use crate::table::Tone;
 use crate::words::visible;
 
@@ -35,7 +34,7 @@ pub(crate) fn run(arguments: &SpfArguments) -> Result<(), Failure> {
     let verdict = session.finish();
     let (sender, helo) = (verdict.spf.clone(), verdict.helo.clone());
     let received = ReceivedSpf::new(Identity::MailFrom, &check, &sender);
-    let source = judge::source(&engine);
+    let source = source(&engine);
     let written = if arguments.json {
         writeln!(io::stdout(), "{}", to_json(&check, &sender, &helo, &received))
     } else {
@@ -95,30 +94,6 @@ fn to_text(
     lines.extend(questions.iter().map(|question| format!("  {question}")));
     lines.extend([String::new(), format!("Received-SPF: {}", visible(&unfolded(received)))]);
     lines.join("\n")
-}
-
-/// One identity with everything known about its outcome.
-pub(crate) fn outcome_lines(what: &str, identity: &str, outcome: &SpfOutcome) -> Vec<String> {
-    let result = spf_tone(outcome.result).paint(outcome.result.word());
-    let mut lines = vec![format!("{} {result}", Tone::Strong.paint(&format!("{what:<10}")))];
-    let mut line = |name: &str, value: &str| lines.push(format!("  {name:<13}{}", visible(value)));
-    line("identity", identity);
-    if let Some(domain) = &outcome.domain {
-        line("domain", &domain.to_string());
-    }
-    if let Some(term) = &outcome.mechanism {
-        line("decided by", term.as_str());
-    }
-    if let Some(problem) = &outcome.problem {
-        line("because", &format!("{problem} [{}]", problem.word()));
-    }
-    if let Some(explanation) = &outcome.explanation {
-        line("owner says", explanation);
-    }
-    if outcome.lookup_count > 0 || outcome.void_lookup_count > 0 {
-        line("lookups", &format!("{} of 10, {} of 2 void", outcome.lookup_count, outcome.void_lookup_count));
-    }
-    lines
 }
 
 /// The field on one line.

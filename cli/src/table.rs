@@ -2,39 +2,8 @@
 
 use std::fmt::Write;
 
-use anstyle::{AnsiColor, Style};
+pub(crate) use mailproof_explain::Tone;
 use unicode_width::UnicodeWidthStr;
-
-/// How a cell is to be taken; only ever repeats in colour what its words say.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) enum Tone {
-    #[default]
-    Plain,
-    Good,
-    Doubtful,
-    Bad,
-    Quiet,
-    Strong,
-}
-
-impl Tone {
-    pub(crate) fn style(self) -> Style {
-        match self {
-            Self::Plain => Style::new(),
-            Self::Good => AnsiColor::Green.on_default(),
-            Self::Doubtful => AnsiColor::Yellow.on_default(),
-            Self::Bad => AnsiColor::Red.on_default(),
-            Self::Quiet => Style::new().dimmed(),
-            Self::Strong => Style::new().bold(),
-        }
-    }
-
-    /// The text in this tone. A stream that is no terminal takes the escapes out again.
-    pub(crate) fn paint(self, text: &str) -> String {
-        let style = self.style();
-        format!("{style}{text}{style:#}")
-    }
-}
 
 /// One cell: text without control characters, and its tone.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
+use mailproof_explain::split;
 use mailproof_proto::message::{FieldKind, HeaderIndex};
 
 use crate::input::return_path;
-use crate::parts::split;
 
 /// What the trace fields (RFC 5321 section 4.4) say of the last hop.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

@@ -36,6 +36,7 @@ pub mod cache;
 #[cfg(feature = "cross-check")]
 pub mod cross_check;
 mod engine;
+pub mod keygen;
 #[cfg(feature = "network")]
 pub mod network;
 mod recent;

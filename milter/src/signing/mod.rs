@@ -6,14 +6,13 @@
 //! Cost of a signature beside the maths: one canonicalisation and one hash of the body, shared by all keys of a message.
 
 mod key_file;
-mod keygen;
 mod opendkim;
 mod sender_pattern;
 
 pub use self::key_file::{KeyFileError, PublishedKey, check_published, key_question, read_key_file};
-pub use self::keygen::{GeneratedKey, KeyKind, generate, zone_line};
 pub use self::opendkim::{TableError, TableFault, TableSource};
 pub use self::sender_pattern::SenderPattern;
+pub use mailproof::keygen::{GeneratedKey, KeyKind, generate, zone_line};
 
 use std::path::PathBuf;
 

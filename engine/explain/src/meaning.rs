@@ -3,12 +3,24 @@
 use mailproof_proto::arc::ArcResult;
 use mailproof_proto::dkim::{DkimProblem, DkimResult, SignatureOutcome};
 use mailproof_proto::dmarc::{Disposition, DmarcProblem, DmarcResult, PolicyTag};
+use mailproof_proto::dns::Name;
 use mailproof_proto::message::address::Author;
 use mailproof_proto::spf::{SpfOutcome, SpfResult};
 use mailproof_proto::verdict::{Action, Verdict};
 
-use crate::report::aligned_signer;
 use crate::words::listed;
+
+/// The signer that speaks for the author: the author domain itself, else one of its organization.
+#[must_use]
+pub fn aligned_signer(verdict: &Verdict) -> Option<Name> {
+    let outcome = &verdict.dmarc;
+    let is_author = |domain: &Name| outcome.from_domain.as_ref() == Some(domain);
+    let is_near = |domain: &Name| {
+        is_author(domain) || outcome.organizational_domain.is_some_and(|above| domain.is_at_or_below(&above))
+    };
+    let passed = verdict.dkim.iter().filter(|it| it.result == DkimResult::Pass).filter_map(|it| it.domain);
+    passed.filter(is_near).min_by_key(|domain| !is_author(domain))
+}
 
 /// The verdict in a few sentences: what it is, why, and what comes of it.
 pub(super) fn in_short(verdict: &Verdict) -> Vec<String> {

@@ -1,11 +1,17 @@
-//! `mailproof explain`: one message, every question, hash and decision, and why it ended so.
+//! One message explained: every question, hash and decision, and why it ended so. For the command line and the bindings.
+#![forbid(unsafe_code)]
 
 mod meaning;
+mod parts;
+pub mod questions;
+mod spf;
+mod tone;
+pub mod words;
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 
 use mailproof::Engine;
+use mailproof::network::Backend;
 use mailproof_proto::arc::ArcResult;
 use mailproof_proto::dkim::explain::{Explanation, SignedName, explain};
 use mailproof_proto::dkim::{DkimResult, SignatureOutcome};
@@ -17,44 +23,46 @@ use mailproof_proto::spf::SpfResult;
 use mailproof_proto::verdict::Verdict;
 use mailproof_proto::verification::Envelope;
 
-use crate::arguments::ExplainArguments;
-use crate::failure::Failure;
-use crate::input;
-use crate::judge;
-use crate::parts::split;
-use crate::questions;
-use crate::report::{action_tone, arc_tone, dkim_tone, dmarc_tone};
-use crate::spf::outcome_lines;
-use crate::table::Tone;
-use crate::verify::given;
-use crate::words::{counted, listed, utc, visible, visible_octets};
+pub use self::meaning::aligned_signer;
+pub use self::parts::split;
+pub use self::spf::outcome_lines;
+pub use self::tone::{Tone, action_tone, arc_tone, dkim_tone, dmarc_tone, spf_tone};
+use self::words::{counted, listed, utc, visible, visible_octets};
 
-/// Runs the subcommand.
+/// Verifies a message with CRLF line ends and tells how the verdict came about, in lines with the escapes of a terminal;
+/// `anstream` takes them out again. `full` shows long texts of the DNS whole.
 ///
-/// # Errors
-/// What ends the run.
-pub(crate) fn run(arguments: &ExplainArguments) -> Result<(), Failure> {
-    let engine = judge::engine(&arguments.dns, judge::options(&arguments.judge), arguments.judge.now, 1)?;
-    let message = input::one(&arguments.file, arguments.number)?;
-    let envelope = given(&arguments.envelope).envelope(&message, arguments.envelope.from_trace);
+/// Blocks while DNS answers are fetched, as [`Engine::verify`] does.
+#[must_use]
+pub fn page(engine: &Engine, message: &[u8], envelope: &Envelope, full: bool) -> String {
     let mut session = engine.session(envelope.clone());
-    session.push(&message);
+    session.push(message);
     let verdict = session.finish().clone();
-    let (header, body) = split(&message);
+    let (header, body) = split(message);
     let mut index = HeaderIndex::new();
     let page = Page {
-        engine: &engine,
-        message: &message,
+        engine,
+        message,
         headers: index.scan(header),
         body,
-        envelope: &envelope,
+        envelope,
         verdict: &verdict,
         transcript: session.transcript(),
-        full: arguments.full,
+        full,
         text: String::new(),
     };
-    write!(anstream::stdout(), "{}", page.write()).map_err(Failure::Output)?;
-    judge::end(&engine)
+    page.write()
+}
+
+/// Who answers the engine's questions, and by what.
+#[must_use]
+pub fn source(engine: &Engine) -> String {
+    match engine.backend() {
+        None => "zone files".to_owned(),
+        Some(Backend::Uring) => "DNS servers, by io_uring".to_owned(),
+        Some(Backend::EpollInstead { reason }) => format!("DNS servers, by epoll: {reason}"),
+        Some(_) => "DNS servers, by epoll".to_owned(),
+    }
 }
 
 /// The text, section by section.
@@ -415,7 +423,7 @@ impl Page<'_> {
 
     fn questions(&mut self) {
         let questions = questions::told(self.transcript, self.full);
-        let source = format!("answered from {}", visible(&judge::source(self.engine)));
+        let source = format!("answered from {}", visible(&source(self.engine)));
         self.heading(&format!("DNS: {}", counted(questions.len() as u64, "question")), &source);
         for question in questions {
             self.line(&format!("  {question}"));

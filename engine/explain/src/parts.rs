@@ -3,7 +3,8 @@
 use memchr::memmem;
 
 /// The header block with the CRLF of its last field, and the body. A message without an empty line is all header.
-pub(crate) fn split(message: &[u8]) -> (&[u8], &[u8]) {
+#[must_use]
+pub fn split(message: &[u8]) -> (&[u8], &[u8]) {
     if let Some(body) = message.strip_prefix(b"\r\n") {
         return (&[], body);
     }

@@ -5,7 +5,8 @@ use mailproof_proto::dns::{Answer, Outcome, RecordSet, Transcript};
 use crate::words::{listed, shortened, visible_octets};
 
 /// One line for each question asked, in the order first asked; long texts are cut unless wanted in full.
-pub(crate) fn told(transcript: &Transcript, full: bool) -> Vec<String> {
+#[must_use]
+pub fn told(transcript: &Transcript, full: bool) -> Vec<String> {
     let said = |answer: Option<&Answer>| answer.map_or_else(|| "no answer".to_owned(), |it| told_answer(it, full));
     let lines: Vec<(String, String)> =
         transcript.iter().map(|(question, answer)| (question.to_string(), said(answer))).collect();
@@ -15,7 +16,8 @@ pub(crate) fn told(transcript: &Transcript, full: bool) -> Vec<String> {
 }
 
 /// What the DNS said, with its time to live.
-pub(crate) fn told_answer(answer: &Answer, full: bool) -> String {
+#[must_use]
+pub fn told_answer(answer: &Answer, full: bool) -> String {
     let said = match answer.outcome() {
         Outcome::Records(records) => told_records(records, full),
         Outcome::NoData => "nothing of this type".to_owned(),
