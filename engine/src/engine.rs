@@ -336,6 +336,13 @@ impl Engine {
         }
     }
 
+    #[cfg(feature = "network")]
+    pub(crate) fn cancel_job(&self, token: u64, queue: &Arc<CompletionQueue>) {
+        if let Some(workers) = &self.workers {
+            workers.cancel(token, queue);
+        }
+    }
+
     /// Runs a piece of work on one of the engine's threads; here where there are none.
     #[cfg(feature = "tokio-uring")]
     pub(crate) fn run_on_threads(&self, work: Box<dyn FnOnce() + Send>) {

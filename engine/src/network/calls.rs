@@ -125,6 +125,12 @@ impl Completions {
         self.engine.submit_job(message, envelope, token, &self.queue);
     }
 
+    /// Forgets a message whose verdict nobody wants any more, and what it holds; its verdict does not come unless it was
+    /// reached already. Never waits. Of several messages with the same token it is the last.
+    pub fn cancel(&self, token: u64) {
+        self.engine.cancel_job(token, &self.queue);
+    }
+
     /// The descriptor that is readable while verdicts wait: for poll, epoll or an event loop. Not to be read from.
     #[must_use]
     pub fn descriptor(&self) -> BorrowedFd<'_> {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use mailproof_proto::dns::{Answer, Question};
 use mailproof_proto::time::Timestamp;
 use mailproof_proto::verification::{Envelope, Progress};
@@ -24,6 +25,10 @@ pub(crate) struct Job {
 }
 
 impl Job {
+    fn ticket(&self) -> Ticket {
+        ticket(&self.queue, self.token)
+    }
+
     /// Nobody can verify it: the verdict is that of a message whose questions all failed.
     pub(crate) fn refuse(self) {
         let verdict = self.engine.verify(&self.message, self.envelope.clone());
@@ -39,8 +44,12 @@ pub(crate) struct Jobs {
     free: Vec<u32>,
     /// Those that can go on.
     ready: VecDeque<u32>,
-    /// Those that wait for a slot.
-    waiting: VecDeque<Job>,
+    /// Those that wait for a slot; `None` where one was cancelled.
+    waiting: VecDeque<Option<Job>>,
+    /// How many have left the front of those that wait.
+    waited_count: u64,
+    /// Where each is, for whoever cancels it.
+    places: HashMap<Ticket, Place>,
     /// When those that wait for answers have to go on without.
     wheel: Wheel,
     open_count: usize,
@@ -53,6 +62,17 @@ struct Slot {
     generation: u32,
     position: usize,
     is_ready: bool,
+}
+
+/// A message as its caller knows it: the queue that its verdict goes to, by its address, and the token.
+type Ticket = (usize, u64);
+
+/// Where a message is.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Slot(u32),
+    /// Counted from the first that ever waited.
+    Waiting(u64),
 }
 
 /// Octets hashed between two looks at the sockets: about 40 µs.
@@ -87,13 +107,16 @@ impl Jobs {
             free: Vec::new(),
             ready: VecDeque::new(),
             waiting: VecDeque::new(),
+            waited_count: 0,
+            places: HashMap::new(),
             open_count: 0,
         }
     }
 
     pub(crate) fn start(&mut self, job: Job) {
         if self.open_count >= JOBS_MAX {
-            self.waiting.push_back(job);
+            self.places.insert(job.ticket(), Place::Waiting(self.waited_count + self.waiting.len() as u64));
+            self.waiting.push_back(Some(job));
             return;
         }
         self.open_count += 1;
@@ -104,6 +127,7 @@ impl Jobs {
         });
         let slot = &mut self.slots[number as usize];
         let mut job = job;
+        self.places.insert(job.ticket(), Place::Slot(number));
         slot.session.restart(mem::take(&mut job.envelope));
         slot.position = 0;
         slot.job = Some(job);
@@ -122,8 +146,13 @@ impl Jobs {
             let slice = &rest[..rest.len().min(SLICE_BYTES)];
             slot.session.push(slice);
             slot.position += slice.len();
+            let is_last = slot.position == job.message.len();
+            if is_last {
+                // The session keeps what it needs of it; while answers are waited for that is the header.
+                (job.message, slot.position) = (Vec::new(), 0);
+            }
             // A message of one slice asks when it has ended, and does not look twice.
-            let questions = if is_first && slot.position < job.message.len() { questions(slot) } else { Vec::new() };
+            let questions = if is_first && !is_last { questions(slot) } else { Vec::new() };
             self.make_ready(number);
             return self.asks(number, questions);
         }
@@ -153,6 +182,21 @@ impl Jobs {
         }
     }
 
+    /// Forgets the message that was submitted last under this token, if its verdict is not reached yet.
+    pub(crate) fn cancel(&mut self, queue: &Arc<CompletionQueue>, token: u64) {
+        match self.places.remove(&ticket(queue, token)) {
+            Some(Place::Slot(number)) => {
+                self.slots[number as usize].job = None;
+                self.vacate(number);
+            }
+            Some(Place::Waiting(at)) => {
+                let job = self.waiting.get_mut((at - self.waited_count) as usize);
+                drop(job.and_then(Option::take));
+            }
+            None => {}
+        }
+    }
+
     /// Lets jobs go on whose time is over.
     pub(crate) fn expire(&mut self, now: Timestamp) {
         while let Some(number) = self.wheel.next_expired(now) {
@@ -176,13 +220,15 @@ impl Jobs {
         for slot in &mut self.slots {
             let Some(job) = slot.job.take() else { continue };
             slot.session.push(&job.message[slot.position..]);
-            // Sessions of these threads do not wait: what is open has failed.
+            // Sessions of these threads do not wait: what is open has failed, and so does what is asked next.
+            slot.session.fail_open();
             slot.session.finish();
             if let Some(verdict) = slot.session.take_verdict() {
                 job.queue.push(Completion { token: job.token, verdict });
             }
         }
-        self.waiting.drain(..).for_each(Job::refuse);
+        self.waiting.drain(..).flatten().for_each(Job::refuse);
+        self.places.clear();
     }
 
     pub(crate) fn has_ready(&self) -> bool {
@@ -202,17 +248,35 @@ impl Jobs {
 
     fn finish(&mut self, number: u32) {
         let slot = &mut self.slots[number as usize];
-        slot.generation = slot.generation.wrapping_add(1);
-        self.wheel.remove(number);
         if let (Some(job), Some(verdict)) = (slot.job.take(), slot.session.take_verdict()) {
+            // Another message may have been submitted under the same token since.
+            let ticket = job.ticket();
+            if matches!(self.places.get(&ticket), Some(Place::Slot(own)) if *own == number) {
+                self.places.remove(&ticket);
+            }
             job.queue.push(Completion { token: job.token, verdict });
         }
+        self.vacate(number);
+    }
+
+    /// The slot is free for the next message; answers to this one come too late.
+    fn vacate(&mut self, number: u32) {
+        let slot = &mut self.slots[number as usize];
+        slot.generation = slot.generation.wrapping_add(1);
+        self.wheel.remove(number);
         self.free.push(number);
         self.open_count -= 1;
-        if let Some(job) = self.waiting.pop_front() {
-            self.start(job);
+        while let Some(waited) = self.waiting.pop_front() {
+            self.waited_count += 1;
+            if let Some(job) = waited {
+                return self.start(job);
+            }
         }
     }
+}
+
+fn ticket(queue: &Arc<CompletionQueue>, token: u64) -> Ticket {
+    (Arc::as_ptr(queue).addr(), token)
 }
 
 /// What can be asked for before the message has ended.
@@ -223,4 +287,71 @@ fn questions(slot: &mut Slot) -> Vec<Question> {
 
 fn drain(session: &mut Session) -> Vec<Question> {
     std::iter::from_fn(|| session.next_question()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use mailproof_proto::dns::Failure;
+
+    use super::*;
+
+    /// Its jobs ask what nobody answers.
+    fn jobs() -> Jobs {
+        Jobs::new(Engine::builder().offline().build().unwrap())
+    }
+
+    fn job(jobs: &Jobs, queue: &Arc<CompletionQueue>, token: u64) -> Job {
+        let engine = jobs.engine.clone();
+        let envelope = Envelope::new([192, 0, 2, 7].into(), "mx.example.org", "ann@example.org");
+        Job { message: b"From: ann@example.org\r\n\r\n".to_vec(), envelope, token, queue: Arc::clone(queue), engine }
+    }
+
+    fn run(jobs: &mut Jobs) -> Vec<(JobId, Vec<Question>)> {
+        let mut asked = Vec::new();
+        loop {
+            match jobs.run_slice() {
+                Slice::Idle => return asked,
+                Slice::Worked => {}
+                Slice::Asks(id, questions) => asked.push((id, questions)),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_cancelled_holds_nothing_and_late_answers_meet_nobody() {
+        let queue = Arc::new(CompletionQueue::default());
+        let mut jobs = jobs();
+        jobs.start(job(&jobs, &queue, 1));
+        let asked = run(&mut jobs);
+        assert!(!asked.is_empty() && !jobs.is_empty());
+        jobs.cancel(&Arc::new(CompletionQueue::default()), 1);
+        assert!(!jobs.is_empty(), "the queue of somebody else");
+        jobs.cancel(&queue, 1);
+        assert!(jobs.is_empty() && Arc::strong_count(&queue) == 1);
+        // The slot is in use again when the answers come.
+        jobs.start(job(&jobs, &queue, 1));
+        for (id, questions) in &asked {
+            questions.iter().for_each(|question| jobs.answer(*id, question, Answer::failed(Failure::TimedOut)));
+        }
+        let questions = |asked: &[(JobId, Vec<Question>)]| asked.iter().map(|(_, it)| it.len()).sum::<usize>();
+        assert_eq!(questions(&run(&mut jobs)), questions(&asked));
+        jobs.give_up();
+        assert!(Arc::strong_count(&queue) == 1);
+    }
+
+    #[test]
+    fn those_that_wait_for_a_slot_can_be_cancelled_and_the_others_keep_their_order() {
+        let queue = Arc::new(CompletionQueue::default());
+        let mut jobs = jobs();
+        let count = JOBS_MAX as u64;
+        (0..count + 4).for_each(|token| jobs.start(job(&jobs, &queue, token)));
+        assert_eq!(jobs.waiting.len(), 4);
+        jobs.cancel(&queue, count + 1);
+        assert_eq!(Arc::strong_count(&queue) as u64, 1 + count + 3);
+        // Each that is cancelled makes room for the next that was not.
+        (0..2).for_each(|token| jobs.cancel(&queue, token));
+        assert_eq!(jobs.waiting.iter().flatten().map(|job| job.token).collect::<Vec<_>>(), [count + 3]);
+        (0..count + 4).for_each(|token| jobs.cancel(&queue, token));
+        assert!(jobs.is_empty() && jobs.places.is_empty() && Arc::strong_count(&queue) == 1);
+    }
 }

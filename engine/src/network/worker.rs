@@ -16,7 +16,7 @@ use mailproof_io::{Backend, Driver, DriverError, Event, SocketId};
 use mailproof_proto::dns::{Answer, Failure, Question};
 use mailproof_proto::time::Timestamp;
 
-use super::calls::Gathering;
+use super::calls::{CompletionQueue, Gathering};
 use super::hosting::{ConversationId, Conversations};
 use super::inquiries::Inquiries;
 use super::jobs::{Job, JobId, Jobs, Slice};
@@ -87,6 +87,11 @@ enum Message {
     /// The answer is about to expire and still in use.
     Prefetch(Question),
     Verify(Job),
+    /// Nobody wants this verdict any more.
+    Cancel {
+        token: u64,
+        queue: Arc<CompletionQueue>,
+    },
     /// Work of somebody whose thread has other things to do.
     #[cfg(feature = "tokio-uring")]
     Run(Box<dyn FnOnce() + Send>),
@@ -269,6 +274,16 @@ impl Workers {
     pub(crate) fn verify(&self, job: Job) {
         let number = self.next_job.fetch_add(1, Ordering::Relaxed) % self.threads.len();
         self.threads[number].inbox.put(Message::Verify(job));
+    }
+
+    /// Forgets a message, whichever thread has it.
+    pub(crate) fn cancel(&self, token: u64, queue: &Arc<CompletionQueue>) {
+        if self.is_in_another_process() {
+            return;
+        }
+        for thread in &self.threads {
+            thread.inbox.put(Message::Cancel { token, queue: Arc::clone(queue) });
+        }
     }
 
     /// Does a piece of work on one of the threads.
@@ -557,6 +572,7 @@ impl Worker {
                 Message::Prefetch(question) => self.inquiries.ask(&question, None, now, &mut self.sockets),
                 Message::Answered { question, answer, waiter } => self.tell(waiter, &question, answer, now),
                 Message::Verify(job) => self.jobs.start(job),
+                Message::Cancel { token, queue } => self.jobs.cancel(&queue, token),
                 #[cfg(feature = "tokio-uring")]
                 Message::Run(work) => {
                     work();
