@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Puts Debian's Postfix, Sendmail, OpenDKIM's tools and miltertest below target/mail-servers, for the tests that use them.
+# Puts Debian's Postfix, Sendmail, Exim, OpenDKIM's tools and miltertest below target/mail-servers, for the tests that use them.
 # The packages are unpacked, not installed: they exclude each other, and nothing of the machine's own mail is touched. Only
 # shared libraries that they need are installed. Needs apt and root; without them the tests that need a server say so.
 set -eu
 cd "$(dirname "$0")/.."
-packages=(postfix sendmail-bin sendmail-base sendmail-cf m4 miltertest opendkim opendkim-tools)
+packages=(postfix sendmail-bin sendmail-base sendmail-cf m4 miltertest opendkim opendkim-tools exim4-daemon-heavy exim4-dev)
 root=target/mail-servers
 done_mark=$root/.complete
 wanted="${packages[*]}"

@@ -45,11 +45,12 @@ cargo_tests() {
     skipped=$((skipped + $(grep -c '^SKIPPED: ' "$log/cargo")))
 }
 
-# Debian packages that tests use when they are there: a real resolver, a DNS client, and Python for the second opinions.
+# Debian packages that tests use when they are there: a real resolver, a DNS client, Python for the second opinions, and what
+# C programs are built and watched with.
 install_packages() {
     command -v apt-get >/dev/null && [ "$(id -u)" = 0 ] || return 0
     local missing=() package
-    for package in unbound knot knot-dnsutils python3-venv; do
+    for package in unbound knot knot-dnsutils python3-venv libevent-dev pkg-config valgrind; do
         dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
     done
     [ ${#missing[@]} -eq 0 ] && return 0
@@ -65,10 +66,10 @@ install_oracles() {
         { tail -n 5 "$log/pip"; printf 'not installed; the comparisons that need it say so\n'; }
 }
 
-# Postfix and Sendmail, unpacked below target, for the tests of the milter.
+# Postfix, Sendmail and Exim, unpacked below target, for the tests of the milter and of the library.
 unpack_mail_servers() {
-    [ -e target/mail-servers/.complete ] && return 0
-    say "Postfix, Sendmail, OpenDKIM's tools: unpacked below target/mail-servers"
+    [ -e target/mail-servers/usr/sbin/exim4 ] && [ -e target/mail-servers/.complete ] && return 0
+    say "Postfix, Sendmail, Exim, OpenDKIM's tools: unpacked below target/mail-servers"
     scripts/mail_servers.sh >"$log/servers" 2>&1 ||
         { tail -n 5 "$log/servers"; printf 'not there; the tests that need them say so\n'; }
 }

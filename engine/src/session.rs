@@ -148,7 +148,7 @@ impl Session {
                 let Progress::NeedsAnswers { .. } = self.poll() else { return Poll::Ready(()) };
                 if self.engine.is_in_another_process() || !self.ask_open() && self.asking.open_count == 0 {
                     // Without a network there is nobody to wait for.
-                    self.give_up();
+                    self.fail_open();
                     continue;
                 }
                 let arrived = self.asking.gathering.take_or_wake(context);
@@ -168,13 +168,13 @@ impl Session {
         if self.engine.has_network() {
             if self.engine.is_in_another_process() {
                 // Those who were asked are threads of the parent.
-                return self.give_up();
+                return self.fail_open();
             }
             self.ask_open();
             let left = deadline.milliseconds().saturating_sub(self.engine.now().milliseconds());
             let arrived = self.asking.gathering.wait(Instant::now() + Duration::from_millis(left));
             if arrived.is_empty() {
-                self.give_up();
+                self.fail_open();
             }
             return self.learn_all(arrived);
         }
@@ -185,7 +185,7 @@ impl Session {
         let answers = self.engine.fetch(&questions, deadline);
         if questions.is_empty() {
             // What is open was given out by `next_question`, and whoever ends the message is not going to answer it.
-            self.give_up();
+            self.fail_open();
         }
         for (question, answer) in questions.iter().zip(answers) {
             self.verification.learn(question, answer);
@@ -193,7 +193,7 @@ impl Session {
     }
 
     /// Nobody is going to answer what is open: it counts as failed from now on.
-    pub fn give_up(&mut self) {
+    pub fn fail_open(&mut self) {
         #[cfg(feature = "network")]
         {
             self.asking = Asking::default();

@@ -235,7 +235,7 @@ pub unsafe extern "C" fn mailproof_session_give_up(session: *mut mailproof_sessi
     unsafe {
         inside(session, |it| {
             it.unfinished()?;
-            it.session.give_up();
+            it.session.fail_open();
             Ok(())
         })
     }

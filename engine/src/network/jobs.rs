@@ -221,7 +221,7 @@ impl Jobs {
             let Some(job) = slot.job.take() else { continue };
             slot.session.push(&job.message[slot.position..]);
             // Sessions of these threads do not wait: what is open has failed, and so does what is asked next.
-            slot.session.give_up();
+            slot.session.fail_open();
             slot.session.finish();
             if let Some(verdict) = slot.session.take_verdict() {
                 job.queue.push(Completion { token: job.token, verdict });

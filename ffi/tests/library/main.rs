@@ -3,5 +3,6 @@
 mod abi;
 mod c;
 mod examples;
+mod exim;
 mod random_calls;
 mod scenarios;
