@@ -57,8 +57,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+type Messages = Vec<(Vec<u8>, Envelope)>;
+
 /// The messages with their envelopes. The stream's lines are flat objects of texts without escapes.
-fn read(directory: &Path) -> Result<Vec<(Vec<u8>, Envelope)>, Box<dyn std::error::Error>> {
+fn read(directory: &Path) -> Result<Messages, Box<dyn std::error::Error>> {
     let mut messages = Vec::new();
     for line in std::fs::read_to_string(directory.join("stream.jsonl"))?.lines() {
         let texts: Vec<&str> = line.split('"').skip(1).step_by(2).collect();

@@ -486,7 +486,8 @@ mod tests {
 
     #[test]
     fn a_reply_to_another_question_is_none() {
-        let mut message = b"\x12\x34\x81\x80\x00\x01\x00\x00\x00\x00\x00\x00\x01A\x07example\x00\x00\x10\x00\x01".to_vec();
+        let mut message =
+            b"\x12\x34\x81\x80\x00\x01\x00\x00\x00\x00\x00\x00\x01A\x07example\x00\x00\x10\x00\x01".to_vec();
         assert!(is_reply_to(&message, &question(RecordType::Txt)));
         assert!(!is_reply_to(&message, &question(RecordType::A)));
         for cut in 0..message.len() {

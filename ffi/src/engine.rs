@@ -418,7 +418,8 @@ pub unsafe extern "C" fn mailproof_engine_load_cache(
         let engine = unsafe { pointers::shared(engine, "the engine")? };
         // SAFETY: the caller's.
         let path = unsafe { pointers::path(path)? };
-        let fault = |status, error: &dyn std::fmt::Display| Failure::new(status, format!("{}: {error}", path.display()));
+        let fault =
+            |status, error: &dyn std::fmt::Display| Failure::new(status, format!("{}: {error}", path.display()));
         let mut file = File::open(path).map_err(|error| fault(mailproof_status::File, &error))?;
         let found = engine.core.engine.load_cache(&mut file).map_err(|error| match error {
             LoadError::Io(error) => fault(mailproof_status::File, &error),
@@ -616,7 +617,8 @@ unsafe fn network(given: &mailproof_engine_options) -> Outcome<NetworkOptions> {
         // SAFETY: the caller's.
         let texts = unsafe { pointers::list(given.servers, given.server_count)? };
         // SAFETY: the caller's.
-        let texts = texts.iter().map(|&text| unsafe { pointers::own_text(text) }?.ok_or_else(|| Failure::null("a server")));
+        let texts =
+            texts.iter().map(|&text| unsafe { pointers::own_text(text) }?.ok_or_else(|| Failure::null("a server")));
         let texts: Vec<&str> = texts.collect::<Outcome<_>>()?;
         NetworkOptions::from_texts(&texts).map_err(|error| resolver_failure(&error))?
     };

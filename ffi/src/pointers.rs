@@ -100,7 +100,7 @@ pub(crate) unsafe fn octets<'a>(start: *const c_void, length: usize) -> Outcome<
 /// # Safety
 /// As the module says.
 pub(crate) unsafe fn list<'a, T>(start: *const T, count: usize) -> Outcome<&'a [T]> {
-    let length = count.checked_mul(size_of::<T>()).unwrap_or(usize::MAX);
+    let length = count.saturating_mul(size_of::<T>());
     // SAFETY: the caller's. What fits as octets fits as the list.
     unsafe { octets(start.cast(), length)? };
     if count == 0 {

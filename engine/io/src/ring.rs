@@ -312,8 +312,10 @@ impl Ring {
     /// Submits what is queued and waits; `None` waits without end.
     pub(crate) fn wait(&mut self, sockets: &mut Sockets, timeout: Option<Duration>) -> io::Result<()> {
         self.prepare(sockets);
-        let waits =
-            timeout != Some(Duration::ZERO) && self.looked_at == self.batch.len() && self.sent.is_empty() && self.refused.is_none();
+        let waits = timeout != Some(Duration::ZERO)
+            && self.looked_at == self.batch.len()
+            && self.sent.is_empty()
+            && self.refused.is_none();
         self.enter(u32::from(waits), timeout)
     }
 

@@ -8,7 +8,13 @@ use mailproof_fault_dns::{Plan, Server};
 use crate::c::{Language, SANITIZERS, compile, folder, said, scratch};
 
 /// Runs as many random programs; every failure names its seed.
-pub(crate) fn run_seeds(seeds: std::ops::Range<u64>, steps: u32, wrapper: &[&str], options: &[&str], name: &str) -> String {
+pub(crate) fn run_seeds(
+    seeds: std::ops::Range<u64>,
+    steps: u32,
+    wrapper: &[&str],
+    options: &[&str],
+    name: &str,
+) -> String {
     let zone = Zone::from_yaml("example.org: [{TXT: 'v=spf1 ip4:192.0.2.7 -all'}]").unwrap();
     let server = Server::start(zone, Plan::new(7)).unwrap();
     let program = compile(&folder().join("tests/library/random_calls.c"), Language::C11, options, &scratch(name));
@@ -31,7 +37,8 @@ pub(crate) fn run_seeds(seeds: std::ops::Range<u64>, steps: u32, wrapper: &[&str
 #[test]
 fn any_order_of_calls_is_answered() {
     let told = run_seeds(0..12, 4000, &[], SANITIZERS, "random-calls");
-    for status in ["done", "a pointer is NULL", "not at this stage", "nothing there at the moment", "the queue is full"] {
+    for status in ["done", "a pointer is NULL", "not at this stage", "nothing there at the moment", "the queue is full"]
+    {
         assert!(told.contains(status), "{status} never came up:\n{told}");
     }
 }

@@ -100,13 +100,15 @@ fn run(arguments: &Arguments) -> Result<(), Trouble> {
     if let Some(probability) = arguments.probability {
         plan = plan.with_probability(probability);
     }
-    let mut options = Options::default();
-    options.listen = arguments.listen;
-    options.also_ipv6 = arguments.also_ipv6;
-    options.threads = arguments.threads.into();
-    options.pins = arguments.pin;
-    options.joins = !arguments.no_joins;
-    options.negative_ttl_seconds = arguments.negative_ttl;
+    let options = Options {
+        listen: arguments.listen,
+        also_ipv6: arguments.also_ipv6,
+        threads: arguments.threads.into(),
+        pins: arguments.pin,
+        joins: !arguments.no_joins,
+        negative_ttl_seconds: arguments.negative_ttl,
+        ..Options::default()
+    };
     let mut server =
         Server::start_with(zone, plan, options).map_err(|error| Trouble::Listen(arguments.listen, error))?;
     let mut out = io::stdout().lock();
