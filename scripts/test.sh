@@ -125,6 +125,8 @@ if [ "$long" = --long ]; then
     cargo_tests "every DNS fault, 20,000 messages a row" --release --package mailproof --test faults -- --ignored
     cargo_tests "a million forged answers" --release --package mailproof --test forgery -- --ignored
     check "soak of the DNS client, 30 minutes" cargo run --quiet --release --package mailproof-fault-dns --example soak -- 30
+    cargo_tests "the milter, half an hour of disturbances" --release --package mailproof-cli --test milter -- --ignored --nocapture
+    check "the quick start on a clean machine" scripts/clean_machine.sh
     check "hostile inputs, timed" cargo run --quiet --release --package mailproof-testkit -- hostile
 fi
 

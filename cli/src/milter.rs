@@ -59,7 +59,6 @@ impl MilterFailure {
         const EX_CONFIG: u8 = 78;
         match self {
             Self::Daemon(DaemonError::Config(_)) => EX_CONFIG,
-            Self::Daemon(DaemonError::Listen(error)) if error.is_of_configuration() => EX_CONFIG,
             Self::Daemon(DaemonError::Listen(_) | DaemonError::Resolver(_)) => EX_UNAVAILABLE,
             Self::Daemon(_) | Self::Key(_) => EX_OSERR,
             Self::Domain(_) | Self::Selector(_) => EX_USAGE,

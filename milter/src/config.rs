@@ -17,7 +17,9 @@ use mailproof_proto::dmarc::Discovery;
 use mailproof_proto::spf::SpfOptions;
 use mailproof_proto::verdict::RejectPolicy;
 use mailproof_proto::verification::Options;
+use nix::unistd::{Group, User};
 use serde::Deserialize;
+use toml::de::DeTable;
 
 use crate::log::Format;
 use crate::network::{HostPattern, Network};
@@ -250,14 +252,6 @@ pub enum ConfigError {
         /// What is wrong.
         what: String,
     },
-    /// Keys or tables that the file names.
-    #[error("{}: signing: {error}", file.display())]
-    Signing {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong.
-        error: SigningError,
-    },
 }
 
 impl Config {
@@ -269,9 +263,34 @@ impl Config {
         let text =
             fs::read_to_string(file).map_err(|error| ConfigError::Unreadable { file: file.to_owned(), error })?;
         let config = Self::parse(&text, file)?;
+        // What a value names has to be there; where it stands is known, so it is said.
+        let fault = |key: &str, what: String| {
+            let at = DeTable::parse(&text).ok().and_then(|table| position(table.get_ref(), key));
+            ConfigError::Invalid {
+                file: file.to_owned(),
+                line: line_of(&text, at.unwrap_or_default()),
+                key: key.to_owned(),
+                what,
+            }
+        };
+        config.owner_and_group().map_err(|(key, what)| fault(key, what))?;
         let signer = Signer::load(&config.signing);
-        let signer = signer.map_err(|error| ConfigError::Signing { file: file.to_owned(), error })?;
+        let of_signing = |error: SigningError| fault(&format!("signing.{}", error.key(&config.signing)), error.to_string());
+        let signer = signer.map_err(of_signing)?;
         Ok((config, signer))
+    }
+
+    /// The numbers of the owner and the group of unix sockets, where they are set.
+    ///
+    /// # Errors
+    /// The key of the one that is not there, and what is wrong.
+    pub(crate) fn owner_and_group(&self) -> Result<(Option<u32>, Option<u32>), (&'static str, String)> {
+        let (owner, group) = (self.socket_owner.as_str(), self.socket_group.as_str());
+        let no_owner = || ("socket-owner", format!("there is no account `{owner}`"));
+        let no_group = || ("socket-group", format!("there is no group `{group}`"));
+        let user = (!owner.is_empty()).then(|| User::from_name(owner).ok().flatten().ok_or_else(no_owner)).transpose()?;
+        let of = (!group.is_empty()).then(|| Group::from_name(group).ok().flatten().ok_or_else(no_group)).transpose()?;
+        Ok((user.map(|user| user.uid.as_raw()), of.map(|group| group.gid.as_raw())))
     }
 
     /// Reads the text of a file; `file` is what faults are said of.
@@ -510,6 +529,23 @@ impl TryFrom<String> for ResolverAddress {
 /// The line in which an octet stands, counted from 1.
 fn line_of(text: &str, at: usize) -> usize {
     1 + text.bytes().take(at).filter(|octet| *octet == b'\n').count()
+}
+
+/// Where the value of a key begins, written as `signing.key[0].file`; the nearest that there is above it otherwise.
+fn position(table: &DeTable<'_>, key: &str) -> Option<usize> {
+    let (mut table, mut at) = (table, None);
+    for part in key.split('.') {
+        let (name, index) = part.split_once('[').map_or((part, None), |(name, index)| (name, Some(index)));
+        let Some(mut value) = table.get(name) else { break };
+        if let Some(index) = index.and_then(|index| index.trim_end_matches(']').parse::<usize>().ok()) {
+            let Some(element) = value.get_ref().get(index) else { break };
+            value = element;
+        }
+        at = Some(value.span().start);
+        let Some(inner) = value.get_ref().as_table() else { break };
+        table = inner;
+    }
+    at
 }
 
 /// RFC 1035 section 4.2.

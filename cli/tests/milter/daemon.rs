@@ -97,6 +97,11 @@ impl Daemon {
         self.child.as_ref().expect("a running daemon").id()
     }
 
+    /// Descriptors that it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap().count()
+    }
+
     pub(crate) fn resident_kib(&self) -> u64 {
         let id = self.id();
         let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();

@@ -188,7 +188,7 @@ fn fuzz(sessions: u64) {
 }
 
 /// One changed session; it ends when the daemon has nothing more to say.
-fn attack(milter: SocketAddr, random: &mut Random) {
+pub(crate) fn attack(milter: SocketAddr, random: &mut Random) {
     let mut octets = Vec::new();
     for frame in sequence(random) {
         octets.extend(frame);

@@ -49,11 +49,14 @@ fn configurations_that_can_not_be_used_are_78_with_file_line_and_key() {
     let folder = Folder::new("config");
     let bad = folder.file("bad.toml", "\n[policy]\nmode = 'obey'\n");
     let group = folder.file("group.toml", "socket-group = 'no such group'\n");
+    let lines = "[signing]\nopendkim-key-table='k=a.example:s:/nonexistent'\nopendkim-signing-table = '*=m'\n";
+    let table = folder.file("table.toml", lines);
     let key = folder.file("key.toml", "[[signing.key]]\ndomain='a.example'\nselector='s'\nfile='/nonexistent'\n");
     for (file, said) in [
         (&bad, format!("mailproof: {bad}:3: policy.mode: unknown variant `obey`")),
-        (&group, "mailproof: socket-group = \"no such group\": there is no such group".to_owned()),
-        (&key, format!("mailproof: {key}: signing: /nonexistent: ")),
+        (&group, format!("mailproof: {group}:1: socket-group: there is no group `no such group`")),
+        (&key, format!("mailproof: {key}:4: signing.key[0].file: /nonexistent: ")),
+        (&table, format!("mailproof: {table}:3: signing.opendkim-signing-table: csl:1: `m` is not in the key table")),
         (&"/nonexistent.toml".to_owned(), "mailproof: /nonexistent.toml: ".to_owned()),
     ] {
         for arguments in [&["check-config", file][..], &["milter", "--config", file]] {

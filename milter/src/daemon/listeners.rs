@@ -12,7 +12,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use listenfd::ListenFd;
-use nix::unistd::{Group, User};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::{Config, Endpoint};
@@ -53,25 +52,9 @@ pub enum ListenError {
     /// systemd gave no socket of this name.
     #[error("no socket named `{0}` was handed over; see FileDescriptorName= in systemd.socket(5)")]
     NotHandedOver(String),
-    /// No such account.
-    #[error("{key} = \"{name}\": there is no such {what}")]
-    Unknown {
-        /// The key of the configuration.
-        key: &'static str,
-        /// The name.
-        name: String,
-        /// Account or group.
-        what: &'static str,
-    },
 }
 
 impl ListenError {
-    /// True when the configuration has to be changed, not the machine.
-    #[must_use]
-    pub fn is_of_configuration(&self) -> bool {
-        matches!(self, Self::Unknown { .. })
-    }
-
     fn is_in_use(&self) -> bool {
         match self {
             Self::InUse(_) => true,
@@ -82,14 +65,11 @@ impl ListenError {
 }
 
 impl Listeners {
-    /// Sockets as the configuration wants them.
-    ///
-    /// # Errors
-    /// [`ListenError::Unknown`].
-    pub(crate) fn new(config: &Config) -> Result<Self, ListenError> {
-        let (owner, group) = owner_and_group(config)?;
+    /// Sockets as the configuration wants them, which was checked when it was read.
+    pub(crate) fn new(config: &Config) -> Self {
+        let (owner, group) = config.owner_and_group().unwrap_or_default();
         let mode = config.socket_mode.0;
-        Ok(Self { activation: Activation::of_environment(), mode, owner, group, files: Vec::new() })
+        Self { activation: Activation::of_environment(), mode, owner, group, files: Vec::new() }
     }
 
     /// Opens sockets. One of systemd's name may stand for several.
@@ -176,29 +156,6 @@ impl Activation {
     }
 }
 
-/// The numbers of the owner and the group of sockets, where they are set.
-///
-/// # Errors
-/// [`ListenError::Unknown`].
-pub(crate) fn owner_and_group(config: &Config) -> Result<(Option<u32>, Option<u32>), ListenError> {
-    let unknown = |key, name: &str, what| ListenError::Unknown { key, name: name.to_owned(), what };
-    let owner = match config.socket_owner.as_str() {
-        "" => None,
-        name => {
-            let user = User::from_name(name).ok().flatten();
-            Some(user.ok_or_else(|| unknown("socket-owner", name, "account"))?.uid.as_raw())
-        }
-    };
-    let group = match config.socket_group.as_str() {
-        "" => None,
-        name => {
-            let group = Group::from_name(name).ok().flatten();
-            Some(group.ok_or_else(|| unknown("socket-group", name, "group"))?.gid.as_raw())
-        }
-    };
-    Ok((owner, group))
-}
-
 /// Tries again for a moment when somebody else listens: of a process that was killed, the kernel lets go of what its ring
 /// of io_uring held only after the process is gone.
 fn patiently<T>(mut open: impl FnMut() -> Result<T, ListenError>) -> Result<T, ListenError> {
@@ -252,12 +209,12 @@ mod tests {
         let path = folder.join("milter.sock");
         let endpoints = [Endpoint::Unix(path.clone()), Endpoint::Tcp("127.0.0.1:0".parse().unwrap())];
         let config = Config { socket_mode: crate::config::FileMode(0o606), ..Config::default() };
-        let mut first = Listeners::new(&config).unwrap();
+        let mut first = Listeners::new(&config);
         let sockets = first.open(&endpoints).unwrap();
         assert_eq!(sockets.len(), 2);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o606);
         assert!(UnixStream::connect(&path).is_ok());
-        let mut second = Listeners::new(&config).unwrap();
+        let mut second = Listeners::new(&config);
         assert!(matches!(second.open(&endpoints[..1]), Err(ListenError::InUse(_))));
         // A process that was killed leaves its file behind.
         drop(sockets);
@@ -266,8 +223,6 @@ mod tests {
         assert!(!path.exists());
         fs::write(&path, "x").unwrap();
         assert!(matches!(first.open(&endpoints[..1]), Err(ListenError::NotASocket(_))));
-        let nobody = Config { socket_group: "no such group".to_owned(), ..Config::default() };
-        assert!(matches!(Listeners::new(&nobody), Err(ListenError::Unknown { key: "socket-group", .. })));
         first.files.clear();
         fs::remove_dir_all(&folder).unwrap();
     }

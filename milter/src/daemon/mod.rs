@@ -71,7 +71,6 @@ pub enum DaemonError {
 /// [`DaemonError`] for the first fault.
 pub fn check(file: &Path) -> Result<String, DaemonError> {
     let (config, signer) = Config::load(file)?;
-    listeners::owner_and_group(&config)?;
     config.network()?;
     let name = config.authserv_ids(&host_name()).first().map(|it| it.as_str().to_owned()).unwrap_or_default();
     let (mode, keys) = (config.policy.mode.word(), signer.keys().len());
@@ -127,7 +126,7 @@ impl Daemon {
         let host_name = host_name();
         let network = config.network()?;
         let descriptors = raise_descriptor_limit();
-        let mut listeners = Listeners::new(&config)?;
+        let mut listeners = Listeners::new(&config);
         let milter = listeners.open(&config.listen)?;
         let policy = listeners.open(&config.policy_listen)?;
         let watching = listeners.open(&config.status_listen)?;

@@ -152,11 +152,27 @@ pub enum SigningError {
     #[error(transparent)]
     Table(#[from] TableError),
     /// RFC 6376 section 5.4.
-    #[error("signing.headers leaves out From (RFC 6376 section 5.4)")]
+    #[error("From is left out (RFC 6376 section 5.4)")]
     FromNotSigned,
     /// One table without the other.
     #[error("opendkim-key-table and opendkim-signing-table need each other")]
     OneTable,
+}
+
+impl SigningError {
+    /// The key of the settings that is to be looked at.
+    pub(crate) fn key(&self, settings: &SigningSettings) -> String {
+        match self {
+            Self::Key { file, .. } => match settings.key.iter().position(|key| key.file == *file) {
+                Some(at) => format!("key[{at}].file"),
+                None => KEY_TABLE.to_owned(),
+            },
+            Self::Table(error) => error.table.to_owned(),
+            Self::FromNotSigned => "headers".to_owned(),
+            Self::OneTable if settings.opendkim_key_table.is_some() => KEY_TABLE.to_owned(),
+            Self::OneTable => SIGNING_TABLE.to_owned(),
+        }
+    }
 }
 
 impl Default for SigningSettings {
@@ -392,5 +408,7 @@ fn is_selector(text: &str) -> bool {
     Name::parse_domain(text).is_ok()
 }
 
+const KEY_TABLE: &str = "opendkim-key-table";
+const SIGNING_TABLE: &str = "opendkim-signing-table";
 /// Signatures of one message.
 const SIGNATURES_MAX: usize = 8;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use mailproof_proto::dns::Name;
 use serde::Deserialize;
 
-use super::{SenderPattern, is_selector};
+use super::{KEY_TABLE, SIGNING_TABLE, SenderPattern, is_selector};
 
 /// A table as OpenDKIM's configuration names it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
@@ -33,6 +33,8 @@ pub enum TableSource {
 #[derive(Debug, thiserror::Error)]
 #[error("{}:{line}: {fault}", file.display())]
 pub struct TableError {
+    /// The key that names the table.
+    pub table: &'static str,
     /// The file; `csl` for a list.
     pub file: PathBuf,
     /// The line, or the place in a list, counted from 1; 0 for the whole.
@@ -125,7 +127,7 @@ pub(super) enum KeyName {
 /// Reads both tables.
 pub(super) fn read(keys: &TableSource, senders: &TableSource) -> Result<Tables, TableError> {
     let mut tables = Tables::default();
-    keys.each_pair(|name, value| {
+    keys.each_pair(KEY_TABLE, |name, value| {
         let lines = key_lines(value, keys)?;
         let first = tables.keys.len();
         if tables.names.insert(name.to_owned(), (first..first + lines.len()).collect()).is_some() {
@@ -135,7 +137,7 @@ pub(super) fn read(keys: &TableSource, senders: &TableSource) -> Result<Tables, 
         Ok(())
     })?;
     let mut ranked = Vec::new();
-    senders.each_pair(|text, value| {
+    senders.each_pair(SIGNING_TABLE, |text, value| {
         let (name, identity) = value.split_once(':').map_or((value, None), |(name, it)| (name, Some(it)));
         let key = match name {
             "%" => KeyName::OfAuthor,
@@ -239,12 +241,16 @@ fn read_identity(text: &str) -> Result<String, TableFault> {
 
 impl TableSource {
     /// Calls `take` for what stands on either side of each pair.
-    fn each_pair(&self, mut take: impl FnMut(&str, &str) -> Result<(), TableFault>) -> Result<(), TableError> {
+    fn each_pair(
+        &self,
+        table: &'static str,
+        mut take: impl FnMut(&str, &str) -> Result<(), TableFault>,
+    ) -> Result<(), TableError> {
         let (file, text, is_list) = match self {
             Self::Flat(path) | Self::Wildcards(path) => (path.as_path(), fs::read_to_string(path), false),
             Self::List(text) => (Path::new("csl"), Ok(text.clone()), true),
         };
-        let error = |line, fault| TableError { file: file.to_owned(), line, fault };
+        let error = |line, fault| TableError { table, file: file.to_owned(), line, fault };
         let text = text.map_err(|fault| error(0, TableFault::Io(fault)))?;
         let lines = text.split(if is_list { ',' } else { '\n' }).enumerate();
         for (at, line) in lines {
