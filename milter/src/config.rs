@@ -275,7 +275,8 @@ impl Config {
         };
         config.owner_and_group().map_err(|(key, what)| fault(key, what))?;
         let signer = Signer::load(&config.signing);
-        let of_signing = |error: SigningError| fault(&format!("signing.{}", error.key(&config.signing)), error.to_string());
+        let of_signing =
+            |error: SigningError| fault(&format!("signing.{}", error.key(&config.signing)), error.to_string());
         let signer = signer.map_err(of_signing)?;
         Ok((config, signer))
     }
@@ -288,8 +289,10 @@ impl Config {
         let (owner, group) = (self.socket_owner.as_str(), self.socket_group.as_str());
         let no_owner = || ("socket-owner", format!("there is no account `{owner}`"));
         let no_group = || ("socket-group", format!("there is no group `{group}`"));
-        let user = (!owner.is_empty()).then(|| User::from_name(owner).ok().flatten().ok_or_else(no_owner)).transpose()?;
-        let of = (!group.is_empty()).then(|| Group::from_name(group).ok().flatten().ok_or_else(no_group)).transpose()?;
+        let user =
+            (!owner.is_empty()).then(|| User::from_name(owner).ok().flatten().ok_or_else(no_owner)).transpose()?;
+        let of =
+            (!group.is_empty()).then(|| Group::from_name(group).ok().flatten().ok_or_else(no_group)).transpose()?;
         Ok((user.map(|user| user.uid.as_raw()), of.map(|group| group.gid.as_raw())))
     }
 
