@@ -10,7 +10,9 @@ use mailproof::Engine;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::arguments::{Arguments, Command, CorpusArguments, DriveArguments, NullArguments, OutputArguments, SpawnArguments};
+use crate::arguments::{
+    Arguments, Command, CorpusArguments, DriveArguments, NullArguments, OutputArguments, SpawnArguments,
+};
 use crate::corpus::file::StreamError;
 use crate::corpus::{Corpus, Maker, file};
 use crate::drive::{self, DriveError, Observer, Settings, Stalled, Subject, Unseen};

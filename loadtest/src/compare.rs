@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::arguments::CompareArguments;
 use crate::command::{Outcome, Trouble, interrupts, observer, write_file};
-use crate::corpus::{Corpus, Maker, Records};
+use crate::corpus::{Corpus, Maker};
 use crate::drive::{self, Cpu, Settings, Subject};
 use crate::measure::{Machine, Pinned, Tree, Usage};
 use crate::null::NullMilter;
@@ -86,9 +86,11 @@ pub fn run(arguments: &CompareArguments) -> Result<Outcome, Trouble> {
     let mut options = arguments.stream.options();
     options.count = options.count.max(MESSAGES_MIN);
     let corpus = Maker::new(&options).corpus();
-    let rivals = arguments.rivals.canonicalize().map_err(|error| Trouble::File { path: arguments.rivals.clone(), error })?;
-    let mut world = World::start(&corpus.records, &rivals, places.clone())?
-        .ok_or_else(|| Trouble::Usage("unbound and knot have to be installed: apt-get install unbound knot".to_owned()))?;
+    let rivals =
+        arguments.rivals.canonicalize().map_err(|error| Trouble::File { path: arguments.rivals.clone(), error })?;
+    let mut world = World::start(&corpus.records, &rivals, places.clone())?.ok_or_else(|| {
+        Trouble::Usage("unbound and knot have to be installed: apt-get install unbound knot".to_owned())
+    })?;
     let mut settings = Settings {
         in_flight_max: IN_FLIGHT_MAX,
         message_time: Duration::from_secs(30),
@@ -107,10 +109,12 @@ pub fn run(arguments: &CompareArguments) -> Result<Outcome, Trouble> {
         postfix: Vec::new(),
         left_out: vec![("authentication_milter".to_owned(), "Debian has no package of it".to_owned())],
         messages: corpus.letters.len(),
-        mean_bytes: corpus.letters.iter().map(|letter| letter.octets.len() as u64).sum::<u64>() / corpus.letters.len() as u64,
+        mean_bytes: corpus.letters.iter().map(|letter| letter.octets.len() as u64).sum::<u64>()
+            / corpus.letters.len() as u64,
         elapsed: Duration::ZERO,
     };
-    let is_wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| name.contains(only.as_str()));
+    let is_wanted =
+        |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| name.contains(only.as_str()));
     for (name, start) in filter_rows(&arguments.mailproof) {
         if is_wanted(name) && !interrupted(&settings) {
             eprintln!("{name} ...");
@@ -192,7 +196,11 @@ fn postfix_rows(mailproof: &Path) -> Vec<(&'static str, Option<Start>, bool)> {
     vec![
         ("Postfix alone", None, false),
         ("Postfix, null libmilter milter", Some(Box::new(filters::null) as Start), false),
-        ("Postfix, policyd-spf + opendkim + opendmarc", Some(Box::new(|world: &World| filters::opendmarc(world, false))), true),
+        (
+            "Postfix, policyd-spf + opendkim + opendmarc",
+            Some(Box::new(|world: &World| filters::opendmarc(world, false))),
+            true,
+        ),
         ("Postfix, rspamd", Some(Box::new(filters::rspamd)), false),
         ("Postfix, mailproof", Some(Box::new(move |world: &World| filters::mailproof(world, &ours, "auto"))), false),
     ]
@@ -244,7 +252,8 @@ fn postfix_row(
     let address = crate::target::Address::tcp(postfix.address).map_err(|error| error.to_string())?;
     let target = target(name, vec![Leg::Smtp(address)], Claims::NONE);
     let run = |load: &Load| {
-        drive::run(&Subject::Target(&target), &corpus.letters, load, &settings, &mut drive::Unseen).map_err(|error| error.to_string())
+        drive::run(&Subject::Target(&target), &corpus.letters, load, &settings, &mut drive::Unseen)
+            .map_err(|error| error.to_string())
     };
     let closed = |time| Load::Closed { in_flight: POSTFIX_SESSIONS, time };
     let mut accepted = run(&closed(times.warm_up))?.total.right;

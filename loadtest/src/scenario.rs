@@ -22,7 +22,7 @@ use crate::corpus::{Corpus, Maker};
 use crate::drive::{self, LATE_SHARE_MAX, Settings, Stalled, Subject};
 use crate::plan::Load;
 use crate::report::{Run, page, to_json};
-use crate::target::{Claims, Connections, Leg, Target};
+use crate::target::{Claims, Leg, Target};
 
 /// What came of one.
 pub struct Played {
@@ -111,11 +111,12 @@ fn play(scenario: &Scenario, settings: Settings, arguments: &ScenarioArguments) 
         late_share_max: scenario.late_share_max(),
         ..settings
     };
-    let load = scenario.load(arguments.long);
+    let load = scenario.offered(arguments.long);
     let is_over = AtomicBool::new(false);
     let (run, events) = thread::scope(|scope| {
         let events = scope.spawn(|| events::play(&scenario.events, &dns, &daemon, &is_over));
-        let run = drive::run(&Subject::Target(&target), &corpus.letters, load, &settings, &mut *observer(&arguments.output));
+        let run =
+            drive::run(&Subject::Target(&target), &corpus.letters, load, &settings, &mut *observer(&arguments.output));
         is_over.store(true, Ordering::Release);
         (run, events.join())
     });
@@ -137,7 +138,11 @@ fn warm(target: &Target, corpus: &Corpus, settings: &Settings) -> Result<(), Tro
     let run = drive::run(&Subject::Target(target), &corpus.letters, &load, &settings, &mut drive::Unseen)?;
     let total = &run.total;
     if total.right != total.offered {
-        return Err(Trouble::Scenario(format!("{}: warming up already went wrong:\n{}", target.name, run.to_text(LATE_SHARE_MAX))));
+        return Err(Trouble::Scenario(format!(
+            "{}: warming up already went wrong:\n{}",
+            target.name,
+            run.to_text(LATE_SHARE_MAX)
+        )));
     }
     Ok(())
 }
@@ -179,7 +184,8 @@ fn missed(expect: &Expect, run: &Run) -> Vec<String> {
 /// How much greater memory is in the last quarter of a run than in the second one, in MiB.
 fn growth(run: &Run) -> f64 {
     let quarter = run.points.len() / 4;
-    let greatest = |points: &[crate::measure::Point]| points.iter().map(|point| point.target_rss_bytes).max().unwrap_or(0) as f64;
+    let greatest =
+        |points: &[crate::measure::Point]| points.iter().map(|point| point.target_rss_bytes).max().unwrap_or(0) as f64;
     let (second, last) = (run.points.get(quarter..quarter * 2), run.points.get(quarter * 3..));
     (greatest(last.unwrap_or_default()) - greatest(second.unwrap_or_default())) / 1_048_576.0
 }
@@ -196,4 +202,3 @@ impl Scenario {
         self.expect(false).late_share
     }
 }
-

@@ -34,7 +34,8 @@ pub fn serve(socket: &Path, program: &[String]) -> io::Result<()> {
 fn run(stream: UnixStream, program: &[String]) -> io::Result<()> {
     let Some((name, arguments)) = program.split_first() else { return Ok(()) };
     let input = OwnedFd::from(stream.try_clone()?);
-    let child = Command::new(name).args(arguments).stdin(Stdio::from(input)).stdout(Stdio::from(OwnedFd::from(stream))).spawn();
+    let child =
+        Command::new(name).args(arguments).stdin(Stdio::from(input)).stdout(Stdio::from(OwnedFd::from(stream))).spawn();
     // It is waited for, so that what it has used is counted.
     child?.wait().map(drop)
 }

@@ -143,7 +143,12 @@ fn a_generator_that_fell_behind_says_so_and_a_page_needs_nothing_from_anywhere()
     let corpus = corpus();
     let milter = NullMilter::start(&"tcp:127.0.0.1:0".parse().unwrap(), 1, None).unwrap();
     let target = target(Leg::Milter(milter.address().clone()), Connections::Each);
-    let mut run = run(&target, &corpus, "20/s for 200ms", &Settings { processes: vec![std::process::id()], ..Settings::default() });
+    let mut run = run(
+        &target,
+        &corpus,
+        "20/s for 200ms",
+        &Settings { processes: vec![std::process::id()], ..Settings::default() },
+    );
     assert!(run.invalid(1.0).is_none());
     run.total.late = 3;
     assert!(run.invalid(0.5).is_some() && to_json(&run, 0.5)["valid"] == false);

@@ -54,7 +54,8 @@ pub(crate) fn opendkim(world: &World) -> io::Result<Stack> {
     );
     let config = world.file("opendkim.conf", &text)?;
     let program = world.rival("usr/sbin/opendkim");
-    let mut running = world.spawn("opendkim", &program, &["-f", "-x", &config.display().to_string()], &world.places.target)?;
+    let mut running =
+        world.spawn("opendkim", &program, &["-f", "-x", &config.display().to_string()], &world.places.target)?;
     running.wait_for_milter(&address)?;
     let claims = Claims { dkim: true, ..Claims::NONE };
     Ok(Stack { programs: vec![running], legs: vec![Leg::Milter(address)], claims })
@@ -75,7 +76,8 @@ pub(crate) fn opendmarc(world: &World, checks_spf: bool) -> io::Result<Stack> {
     );
     let config = world.file("opendmarc.conf", &text)?;
     let program = world.rival("usr/sbin/opendmarc");
-    let mut running = world.spawn("opendmarc", &program, &["-f", "-c", &config.display().to_string()], &world.places.target)?;
+    let mut running =
+        world.spawn("opendmarc", &program, &["-f", "-c", &config.display().to_string()], &world.places.target)?;
     running.wait_for_milter(&address)?;
     stack.programs.push(running);
     stack.legs.push(Leg::Milter(address));
@@ -150,7 +152,12 @@ pub(crate) fn mailproof(world: &World, program: &Path, backend: &str) -> io::Res
     );
     let config = world.file("mailproof.toml", &text)?;
     let program = program.canonicalize()?;
-    let mut running = world.spawn("mailproof", &program, &["milter", "--config", &config.display().to_string()], &world.places.target)?;
+    let mut running = world.spawn(
+        "mailproof",
+        &program,
+        &["milter", "--config", &config.display().to_string()],
+        &world.places.target,
+    )?;
     running.wait_for_milter(&address)?;
     Ok(Stack { programs: vec![running], legs: vec![Leg::Milter(address)], claims: Claims::ALL })
 }

@@ -23,7 +23,13 @@ const MEMORY: &str = "/dev/shm";
 
 impl Postfix {
     /// Starts one that shows mail to these filters and hands it on to `next_hop`.
-    pub(crate) fn start(world: &World, stack: Option<&Stack>, asks_policyd: bool, next_hop: SocketAddr, name: &str) -> io::Result<Self> {
+    pub(crate) fn start(
+        world: &World,
+        stack: Option<&Stack>,
+        asks_policyd: bool,
+        next_hop: SocketAddr,
+        name: &str,
+    ) -> io::Result<Self> {
         let base = if Path::new(MEMORY).is_dir() { PathBuf::from(MEMORY) } else { world.folder.clone() };
         let folder = base.join(format!("mailproof-postfix-{}-{name}", std::process::id()));
         let (configuration, state, queue) = (folder.join("configuration"), folder.join("state"), folder.join("queue"));

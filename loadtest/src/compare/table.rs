@@ -8,11 +8,28 @@ use super::{FilterRow, Findings, PostfixRow};
 use crate::report::{Run, milliseconds, table_page, to_json};
 
 const FILTER_HEAD: [&str; 11] = [
-    "filter, on one processor", "msg/s at the knee", "msg/s at most", "CPU us/msg", "p50 ms", "p99 ms", "p99.9 ms", "RSS MiB", "wrong", "failed",
+    "filter, on one processor",
+    "msg/s at the knee",
+    "msg/s at most",
+    "CPU us/msg",
+    "p50 ms",
+    "p99 ms",
+    "p99.9 ms",
+    "RSS MiB",
+    "wrong",
+    "failed",
     "resolver us/msg",
 ];
 const POSTFIX_HEAD: [&str; 9] = [
-    "mail server, on all processors", "msg/s delivered", "CPU us/msg", "of it filters", "p50 ms", "p99 ms", "p99.9 ms", "RSS MiB", "wrong",
+    "mail server, on all processors",
+    "msg/s delivered",
+    "CPU us/msg",
+    "of it filters",
+    "p50 ms",
+    "p99 ms",
+    "p99.9 ms",
+    "RSS MiB",
+    "wrong",
 ];
 
 pub(super) fn text(findings: &Findings) -> String {
@@ -40,7 +57,11 @@ pub(super) fn text(findings: &Findings) -> String {
             let _ = writeln!(text, "{} is wrong about {example}", row.name);
         }
         if row.refused > 0 {
-            let _ = writeln!(text, "{}: {} messages were not accepted: {:?}", row.name, row.refused, row.common.total.troubles);
+            let _ = writeln!(
+                text,
+                "{}: {} messages were not accepted: {:?}",
+                row.name, row.refused, row.common.total.troubles
+            );
         }
     }
     text
@@ -106,17 +127,26 @@ fn postfix_rows(findings: &Findings) -> Vec<Vec<String>> {
 }
 
 fn postfix_row(row: &PostfixRow) -> Vec<String> {
-    let mut cells =
-        vec![row.name.to_owned(), format!("{:.0}", row.rate), format!("{:.0}", row.cpu_us), format!("{:.0}", row.filter_cpu_us)];
+    let mut cells = vec![
+        row.name.to_owned(),
+        format!("{:.0}", row.rate),
+        format!("{:.0}", row.cpu_us),
+        format!("{:.0}", row.filter_cpu_us),
+    ];
     cells.extend(latencies(&row.common));
-    cells.extend([format!("{:.1}", row.rss_bytes as f64 / 1_048_576.0), format!("{} of {}", row.arrivals.wrong, row.arrivals.arrived)]);
+    cells.extend([
+        format!("{:.1}", row.rss_bytes as f64 / 1_048_576.0),
+        format!("{} of {}", row.arrivals.wrong, row.arrivals.arrived),
+    ]);
     cells
 }
 
 /// Columns one below the other.
 fn aligned(rows: &[Vec<String>]) -> String {
     let count = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..count).map(width).collect();
     let mut text = String::new();
     for row in rows {
@@ -159,7 +189,10 @@ pub(super) fn html(findings: &Findings) -> String {
     let bars = [
         ("Messages a second at the knee".to_owned(), of_filters(&|row| row.found.knee.as_ref().map_or(0.0, Run::rate))),
         ("CPU a message, µs".to_owned(), of_filters(&|row| row.found.saturated.target_cpu_us().unwrap_or(0.0))),
-        ("p99 of content to answer, ms".to_owned(), of_filters(&|row| milliseconds(&row.found.common.total.content, 0.99))),
+        (
+            "p99 of content to answer, ms".to_owned(),
+            of_filters(&|row| milliseconds(&row.found.common.total.content, 0.99)),
+        ),
         ("Memory at most, MiB".to_owned(), of_filters(&|row| row.found.saturated.target_rss_peak as f64 / 1_048_576.0)),
         ("Mail servers: messages a second delivered".to_owned(), of_servers(&|row| row.rate)),
         ("Mail servers: CPU a message, µs".to_owned(), of_servers(&|row| row.cpu_us)),

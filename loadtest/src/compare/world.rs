@@ -93,12 +93,19 @@ impl World {
     }
 
     /// Starts a program, with the shared libraries of the packages and the resolver in its resolv.conf.
-    pub(crate) fn spawn(&self, name: &str, program: &Path, arguments: &[&str], processors: &[usize]) -> io::Result<Program> {
+    pub(crate) fn spawn(
+        &self,
+        name: &str,
+        program: &Path,
+        arguments: &[&str],
+        processors: &[usize],
+    ) -> io::Result<Program> {
         let _pinned = Pinned::to(processors)?;
         let log = self.folder.join(format!("{name}.log"));
         let file = fs::File::create(&log)?;
         let script = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
-        let libraries = ["usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu", "usr/lib/rspamd", "usr/lib/postfix", "lib"];
+        let libraries =
+            ["usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu", "usr/lib/rspamd", "usr/lib/postfix", "lib"];
         let libraries = libraries.map(|path| self.rival(path).display().to_string()).join(":");
         let child = Command::new("unshare")
             .args(["--mount", "--propagation", "private", "sh", "-c", script])

@@ -273,7 +273,7 @@ impl Scenario {
         self.file.stream.seed.unwrap_or(1)
     }
 
-    pub(super) const fn load(&self, is_long: bool) -> &Load {
+    pub(super) const fn offered(&self, is_long: bool) -> &Load {
         if is_long { &self.file.load.long } else { &self.file.load.short }
     }
 
@@ -287,7 +287,8 @@ impl Scenario {
 
     pub(super) fn expect(&self, is_long: bool) -> Expect {
         let (usual, long) = (self.file.expect, self.file.expect_long);
-        let of = |bound: fn(ExpectFile) -> Option<f64>| if is_long { bound(long).or(bound(usual)) } else { bound(usual) };
+        let of =
+            |bound: fn(ExpectFile) -> Option<f64>| if is_long { bound(long).or(bound(usual)) } else { bound(usual) };
         let most = |bound| of(bound).map(Limit::at_most);
         Expect {
             // No wrong verdict and no message without an answer, unless a scenario says how many.
@@ -368,7 +369,7 @@ mod tests {
         let expect = scenario.expect(false);
         assert_eq!((expect.wrong, expect.failed), (Some(Limit::at_most(0.0)), Some(Limit::at_most(0.0))));
         assert!(!expect.temporary_share.unwrap().allows(0.001));
-        assert_ne!(scenario.load(false), scenario.load(true));
+        assert_ne!(scenario.offered(false), scenario.offered(true));
         let long = parse("expect-long = { p99-ms-max = 5 }\nabout = 'x'\nload = { short = '1/s for 1s', long = '2/s for 1s' }\nexpect = { p99-ms-max = 9 }").unwrap();
         assert!(long.expect(false).p99_ms.unwrap().allows(9.0) && !long.expect(true).p99_ms.unwrap().allows(9.0));
     }
@@ -378,8 +379,13 @@ mod tests {
         let with = |line: &str| parse(&format!("{line}\n{LEAST}")).map(drop);
         assert_eq!(with(""), Ok(()));
         assert_eq!(with("stalled = { long = 20000 }"), Ok(()));
-        let faults = ["colour = 1", "stalled = { long = 20001 }", "event = [{ at-ms = 1, act = 'dns-plan' }]",
-            "event = [{ at-ms = 1, act = 'reload', plan = 'x' }]", "event = [{ at-ms = 1, every-ms = 4, act = 'reload' }]"];
+        let faults = [
+            "colour = 1",
+            "stalled = { long = 20001 }",
+            "event = [{ at-ms = 1, act = 'dns-plan' }]",
+            "event = [{ at-ms = 1, act = 'reload', plan = 'x' }]",
+            "event = [{ at-ms = 1, every-ms = 4, act = 'reload' }]",
+        ];
         for fault in faults {
             assert!(with(fault).is_err(), "{fault}");
         }
