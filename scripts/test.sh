@@ -120,6 +120,8 @@ python_tests "Python package"
 check "corpus" cargo run --quiet --package mailproof-testkit -- corpus --if-present
 check "differential: mail-auth, pyspf, dkimpy" cargo run --quiet --package mailproof-testkit -- differential --count 2000
 check "demo" make --no-print-directory demo
+cargo build --quiet --package mailproof-cli --package mailproof-loadtest
+check "load scenarios, short" target/debug/mailproof-loadtest scenario --quiet --mailproof target/debug/mailproof
 if [ "$long" = --long ]; then
     check "differential, long" cargo run --quiet --release --package mailproof-testkit -- differential --count 200000 --python-count 20000
     cargo_tests "every DNS fault, 20,000 messages a row" --release --package mailproof --test faults -- --ignored
@@ -127,6 +129,10 @@ if [ "$long" = --long ]; then
     check "soak of the DNS client, 30 minutes" cargo run --quiet --release --package mailproof-fault-dns --example soak -- 30
     cargo_tests "the milter, half an hour of disturbances" --release --package mailproof-cli --test milter -- --ignored --nocapture
     check "the quick start on a clean machine" scripts/clean_machine.sh
+    cargo build --quiet --release --package mailproof-cli --package mailproof-loadtest
+    for backend in uring epoll; do
+        check "load scenarios, $backend" target/release/mailproof-loadtest scenario --long --quiet --backend "$backend"
+    done
     check "hostile inputs, timed" cargo run --quiet --release --package mailproof-testkit -- hostile
 fi
 

@@ -48,6 +48,9 @@ pub enum Command {
     Compare(CompareArguments),
     /// Run a milter that reads everything and says nothing, until it is told to end
     Null(NullArguments),
+    /// Run a program for each connection, as Postfix's spawn(8) does
+    #[command(hide = true)]
+    Spawn(SpawnArguments),
     /// Run the DNS server that misbehaves as told
     Dns(mailproof_fault_dns::command::Arguments),
 }
@@ -258,6 +261,17 @@ pub struct NullArguments {
     /// Processors, joined by commas [default: all]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub cpus: Vec<usize>,
+}
+
+/// Arguments of `spawn`.
+#[derive(Args, Debug)]
+pub struct SpawnArguments {
+    /// The unix socket to listen at
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Address,
+    /// The program with its arguments
+    #[arg(last = true, required = true)]
+    pub program: Vec<String>,
 }
 
 impl DriveArguments {

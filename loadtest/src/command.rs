@@ -10,7 +10,9 @@ use mailproof::Engine;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::arguments::{Arguments, Command, CorpusArguments, DriveArguments, NullArguments, OutputArguments};
+use crate::arguments::{
+    Arguments, Command, CorpusArguments, DriveArguments, NullArguments, OutputArguments, SpawnArguments,
+};
 use crate::corpus::file::StreamError;
 use crate::corpus::{Corpus, Maker, file};
 use crate::drive::{self, DriveError, Observer, Settings, Stalled, Subject, Unseen};
@@ -29,6 +31,9 @@ pub enum Trouble {
     /// A stream of messages.
     #[error(transparent)]
     Stream(#[from] StreamError),
+    /// A scenario that can not be played.
+    #[error("{0}")]
+    Scenario(String),
     /// A run.
     #[error(transparent)]
     Drive(#[from] DriveError),
@@ -54,6 +59,7 @@ impl Trouble {
             Self::Stream(StreamError::Io { .. }) | Self::File { .. } => 66,
             Self::Drive(DriveError::Unreachable { .. }) => 69,
             Self::Drive(_) | Self::Io(_) => 71,
+            Self::Scenario(_) => 78,
         }
     }
 }
@@ -78,7 +84,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Corpus(arguments) => corpus(&arguments),
         Command::Drive(arguments) => drive(&arguments),
         Command::Null(arguments) => null(&arguments),
-        Command::Scenario(_) | Command::Compare(_) => Err(Trouble::Usage("not there".to_owned())),
+        Command::Compare(arguments) => crate::compare::run(&arguments),
+        Command::Spawn(arguments) => spawn(&arguments),
+        Command::Scenario(arguments) => crate::scenario::run(&arguments),
     };
     match outcome {
         Ok(Outcome::Good) => ExitCode::SUCCESS,
@@ -174,6 +182,14 @@ fn null(arguments: &NullArguments) -> Result<Outcome, Trouble> {
     while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
         std::thread::park_timeout(std::time::Duration::from_millis(100));
     }
+    Ok(Outcome::Good)
+}
+
+fn spawn(arguments: &SpawnArguments) -> Result<Outcome, Trouble> {
+    let Address::Unix(path) = &arguments.listen else {
+        return Err(Trouble::Usage("only unix sockets are listened at here".to_owned()));
+    };
+    crate::spawner::serve(path, &arguments.program)?;
     Ok(Outcome::Good)
 }
 

@@ -33,11 +33,15 @@
 
 pub mod arguments;
 pub mod command;
+pub mod compare;
 pub mod corpus;
 pub mod drive;
 pub mod measure;
 pub mod null;
 pub mod plan;
 pub mod report;
+pub mod scenario;
+pub mod sink;
+pub mod spawner;
 pub mod target;
 pub mod view;

@@ -76,6 +76,12 @@ impl Unbound {
         self.address
     }
 
+    /// Its process, while it runs.
+    #[must_use]
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
     /// Ends it as an administrator does, and waits until it is gone.
     ///
     /// # Errors

@@ -56,7 +56,7 @@ fn what_is_written_is_what_is_read() {
     let letters = file::read(&folder).unwrap();
     let zones = ["zone.yml", "example.zone"].map(|name| {
         let mut zone = mailproof::zone::Zone::new();
-        zone.add_file(&folder.join(name)).unwrap();
+        zone.add_file(folder.join(name)).unwrap();
         zone.len()
     });
     std::fs::remove_dir_all(&folder).unwrap();

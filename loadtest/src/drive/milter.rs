@@ -360,13 +360,11 @@ impl MilterDialogue {
 
     /// Sends the next added field, or all where no reply is due, and then what belongs to the first stop behind them.
     fn send_fields(&mut self, frames: &Frames, out: &mut Outgoing) {
-        if frames.waits_for_fields {
-            if let Some(field) = self.fields.pop_front() {
-                out.own.extend_from_slice(&field);
-                out.range = 0..0;
-                self.state = State::Field;
-                return;
-            }
+        if let Some(field) = self.fields.pop_front_if(|_| frames.waits_for_fields) {
+            out.own.extend_from_slice(&field);
+            out.range = 0..0;
+            self.state = State::Field;
+            return;
         }
         self.fields.drain(..).for_each(|field| out.own.extend_from_slice(&field));
         let place = frames.stops.iter().position(|stop| stop.end > frames.first_field).unwrap_or(0);

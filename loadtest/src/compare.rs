@@ -1,0 +1,297 @@
+//! The same stream, resolver and plan for this project's milter and for those that do its work today.
+//!
+//! Every filter is kept to one processor, and the generator and the resolver to the others. Each is given as much as it
+//! takes, then the highest rate that it keeps up with is looked for, then all get the same rate. Postfix, which is many
+//! processes, has every processor.
+
+mod filters;
+mod knee;
+mod postfix;
+mod table;
+mod world;
+
+use std::io;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::arguments::CompareArguments;
+use crate::command::{Outcome, Trouble, interrupts, observer, write_file};
+use crate::corpus::{Corpus, Maker};
+use crate::drive::{self, Cpu, Settings, Subject};
+use crate::measure::{Machine, Pinned, Tree, Usage};
+use crate::null::NullMilter;
+use crate::plan::Load;
+use crate::report::Run;
+use crate::sink::{Arrivals, Sink};
+use crate::target::{Claims, Connections, Leg, Target};
+
+use self::filters::{POLICYD_PROCESSES_MAX, Stack};
+use self::knee::{Found, Times};
+use self::postfix::Postfix;
+use self::world::{Places, World};
+
+/// A filter, or several behind each other.
+struct FilterRow {
+    name: &'static str,
+    found: Found,
+}
+
+/// Postfix with a filter.
+struct PostfixRow {
+    name: &'static str,
+    /// Accepted and delivered, a second.
+    rate: f64,
+    /// Of Postfix and its filters, for one message.
+    cpu_us: f64,
+    /// Of the filters alone.
+    filter_cpu_us: f64,
+    rss_bytes: u64,
+    common: Run,
+    arrivals: Arrivals,
+    accepted: u64,
+    refused: u64,
+}
+
+/// What was found, with what could not be.
+struct Findings {
+    machine: Machine,
+    generator: Run,
+    filters: Vec<FilterRow>,
+    postfix: Vec<PostfixRow>,
+    left_out: Vec<(String, String)>,
+    messages: usize,
+    mean_bytes: u64,
+    elapsed: Duration,
+}
+
+type Start = Box<dyn Fn(&World) -> io::Result<Stack>>;
+
+/// Messages of the stream at least: Zipf's law has to reach most domains.
+const MESSAGES_MIN: u64 = 2000;
+/// Sessions of mail servers at a time.
+const IN_FLIGHT_MAX: usize = 100;
+/// Sessions that give Postfix as much as it takes.
+const POSTFIX_SESSIONS: u32 = 20;
+/// How long mail may stay in Postfix's queue when nothing more comes.
+const DELIVERY_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Compares, prints the table, and writes what is asked for.
+///
+/// # Errors
+/// [`Trouble`] when not even the resolver can be started.
+pub fn run(arguments: &CompareArguments) -> Result<Outcome, Trouble> {
+    let began = Instant::now();
+    let places = places()?;
+    let mut options = arguments.stream.options();
+    options.count = options.count.max(MESSAGES_MIN);
+    let corpus = Maker::new(&options).corpus();
+    let rivals =
+        arguments.rivals.canonicalize().map_err(|error| Trouble::File { path: arguments.rivals.clone(), error })?;
+    let mut world = World::start(&corpus.records, &rivals, places.clone())?.ok_or_else(|| {
+        Trouble::Usage("unbound and knot have to be installed: apt-get install unbound knot".to_owned())
+    })?;
+    let mut settings = Settings {
+        in_flight_max: IN_FLIGHT_MAX,
+        message_time: Duration::from_secs(30),
+        generator_cpu: Cpu(Some(places.beside.clone())),
+        processes_beside: world.resolver_process().into_iter().collect(),
+        interrupt: Some(interrupts()?),
+        ..Settings::default()
+    };
+    let times = if arguments.quick { Times::QUICK } else { Times::FULL };
+    // So that looking at the target does not cost it its processor.
+    let pinned = Pinned::to(&places.beside)?;
+    let mut findings = Findings {
+        machine: Machine::here(),
+        generator: generator_alone(&world, &corpus, &settings, times)?,
+        filters: Vec::new(),
+        postfix: Vec::new(),
+        left_out: vec![("authentication_milter".to_owned(), "Debian has no package of it".to_owned())],
+        messages: corpus.letters.len(),
+        mean_bytes: corpus.letters.iter().map(|letter| letter.octets.len() as u64).sum::<u64>()
+            / corpus.letters.len() as u64,
+        elapsed: Duration::ZERO,
+    };
+    let is_wanted =
+        |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| name.contains(only.as_str()));
+    for (name, start) in filter_rows(&arguments.mailproof) {
+        if is_wanted(name) && !interrupted(&settings) {
+            eprintln!("{name} ...");
+            match filter_row(name, &start, &world, &corpus, &settings, times, arguments) {
+                Ok(row) => findings.filters.push(row),
+                Err(why) => findings.left_out.push((name.to_owned(), why)),
+            }
+        }
+    }
+    drop(pinned);
+    settings.generator_cpu = Cpu::default();
+    world.places.target.extend(&places.beside);
+    for (name, start, asks_policyd) in postfix_rows(&arguments.mailproof) {
+        if is_wanted(name) && !interrupted(&settings) {
+            eprintln!("{name} ...");
+            match postfix_row(name, start.as_ref(), asks_policyd, &world, &corpus, &settings, times) {
+                Ok(row) => findings.postfix.push(row),
+                Err(why) => findings.left_out.push((name.to_owned(), why)),
+            }
+        }
+    }
+    findings.elapsed = began.elapsed();
+    print!("{}", table::text(&findings));
+    write_file(arguments.output.json.as_deref(), || table::json(&findings).to_string())?;
+    write_file(arguments.output.html.as_deref(), || table::html(&findings))?;
+    Ok(outcome(&findings))
+}
+
+fn interrupted(settings: &Settings) -> bool {
+    settings.interrupt.as_ref().is_some_and(|it| it.load(std::sync::atomic::Ordering::Relaxed))
+}
+
+/// Ours has to be right everywhere; what others get wrong is their row's.
+fn outcome(findings: &Findings) -> Outcome {
+    let is_ours = |name: &str| name.contains("mailproof");
+    let wrong: u64 = findings
+        .filters
+        .iter()
+        .filter(|row| is_ours(row.name))
+        .map(|row| row.found.saturated.total.wrong + row.found.saturated.total.failed)
+        .chain(findings.postfix.iter().filter(|row| is_ours(row.name)).map(|row| row.arrivals.wrong))
+        .sum();
+    if wrong > 0 { Outcome::Bad } else { Outcome::Good }
+}
+
+/// The target has a processor, everything else the others.
+fn places() -> Result<Places, Trouble> {
+    let count = thread::available_parallelism()?.get();
+    if count < 2 {
+        return Err(Trouble::Usage("two processors are needed: one for the target, one for the generator".to_owned()));
+    }
+    Ok(Places { target: vec![0], beside: (1..count).collect() })
+}
+
+/// What the generator can do, against a filter that does nothing and is no libmilter.
+fn generator_alone(world: &World, corpus: &Corpus, settings: &Settings, times: Times) -> Result<Run, Trouble> {
+    let address = world.socket("generator");
+    let null = NullMilter::start(&address, 1, Some(&world.places.target))?;
+    let target = target("the generator alone", vec![Leg::Milter(null.address().clone())], Claims::NONE);
+    let load = Load::Closed { in_flight: 8, time: times.saturation };
+    Ok(drive::run(&Subject::Target(&target), &corpus.letters, &load, settings, &mut drive::Unseen)?)
+}
+
+fn filter_rows(mailproof: &Path) -> Vec<(&'static str, Start)> {
+    let ours = mailproof.to_owned();
+    vec![
+        ("null libmilter milter", Box::new(filters::null) as Start),
+        ("opendkim", Box::new(filters::opendkim)),
+        ("opendkim + opendmarc", Box::new(|world: &World| filters::opendmarc(world, true))),
+        ("policyd-spf + opendkim + opendmarc", Box::new(filters::policyd_stack)),
+        ("rspamd", Box::new(filters::rspamd)),
+        ("mailproof", Box::new(move |world: &World| filters::mailproof(world, &ours, "auto"))),
+    ]
+}
+
+/// Name, filters, and whether Postfix asks policyd-spf.
+fn postfix_rows(mailproof: &Path) -> Vec<(&'static str, Option<Start>, bool)> {
+    let ours = mailproof.to_owned();
+    vec![
+        ("Postfix alone", None, false),
+        ("Postfix, null libmilter milter", Some(Box::new(filters::null) as Start), false),
+        (
+            "Postfix, policyd-spf + opendkim + opendmarc",
+            Some(Box::new(|world: &World| filters::opendmarc(world, false))),
+            true,
+        ),
+        ("Postfix, rspamd", Some(Box::new(filters::rspamd)), false),
+        ("Postfix, mailproof", Some(Box::new(move |world: &World| filters::mailproof(world, &ours, "auto"))), false),
+    ]
+}
+
+fn target(name: &str, legs: Vec<Leg>, claims: Claims) -> Target {
+    Target { name: name.to_owned(), legs, claims, connections: Connections::Each }
+}
+
+fn filter_row(
+    name: &'static str,
+    start: &Start,
+    world: &World,
+    corpus: &Corpus,
+    settings: &Settings,
+    times: Times,
+    arguments: &CompareArguments,
+) -> Result<FilterRow, String> {
+    let stack = start(world).map_err(|error| error.to_string())?;
+    let mut settings = settings.clone();
+    settings.processes = stack.programs.iter().map(world::Program::id).collect();
+    if stack.legs.iter().any(|leg| matches!(leg, Leg::Policy(_))) {
+        settings.in_flight_max = POLICYD_PROCESSES_MAX;
+    }
+    let target = target(name, stack.legs.clone(), stack.claims);
+    let found = knee::find(&target, &corpus.letters, &settings, times, &mut *observer(&arguments.output));
+    Ok(FilterRow { name, found: found.map_err(|error| error.to_string())? })
+}
+
+fn postfix_row(
+    name: &'static str,
+    start: Option<&Start>,
+    asks_policyd: bool,
+    world: &World,
+    corpus: &Corpus,
+    settings: &Settings,
+    times: Times,
+) -> Result<PostfixRow, String> {
+    let words = |error: io::Error| error.to_string();
+    let stack = start.map(|start| start(world)).transpose().map_err(words)?;
+    let mut claims = stack.as_ref().map_or(Claims::NONE, |stack| stack.claims);
+    claims.spf &= claims.arc || asks_policyd;
+    let sink = Sink::start(&corpus.letters, claims).map_err(words)?;
+    let slug: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+    let postfix = Postfix::start(world, stack.as_ref(), asks_policyd, sink.address(), &slug).map_err(words)?;
+    let filters: Vec<u32> = stack.iter().flat_map(|stack| &stack.programs).map(world::Program::id).collect();
+    let mut settings = settings.clone();
+    settings.processes = [vec![postfix.program.id()], filters.clone()].concat();
+    let address = crate::target::Address::tcp(postfix.address).map_err(|error| error.to_string())?;
+    let target = target(name, vec![Leg::Smtp(address)], Claims::NONE);
+    let run = |load: &Load| {
+        drive::run(&Subject::Target(&target), &corpus.letters, load, &settings, &mut drive::Unseen)
+            .map_err(|error| error.to_string())
+    };
+    let closed = |time| Load::Closed { in_flight: POSTFIX_SESSIONS, time };
+    let mut accepted = run(&closed(times.warm_up))?.total.right;
+    deliver(&sink, accepted)?;
+    let (tree, filter_tree) = (Tree::new(settings.processes.clone()), Tree::new(filters));
+    let (before, filter_before, began) = (tree.usage(), filter_tree.usage(), Instant::now());
+    let saturated = run(&closed(times.saturation + times.step))?;
+    accepted += saturated.total.right;
+    deliver(&sink, accepted)?;
+    let elapsed = began.elapsed();
+    let (after, filter_after) = (tree.usage(), filter_tree.usage());
+    let count = saturated.total.right.max(1) as f64;
+    let each = |before: Usage, after: Usage| after.cpu.saturating_sub(before.cpu).as_secs_f64() * 1e6 / count;
+    let common = run(&Load::steady(knee::COMMON_RATE / 2.0, times.common))?;
+    accepted += common.total.right;
+    deliver(&sink, accepted)?;
+    let refused = saturated.total.wrong + saturated.total.failed + common.total.wrong + common.total.failed;
+    Ok(PostfixRow {
+        name,
+        rate: count / elapsed.as_secs_f64(),
+        cpu_us: each(before, after),
+        filter_cpu_us: each(filter_before, filter_after),
+        rss_bytes: saturated.target_rss_peak,
+        common,
+        arrivals: sink.arrivals(),
+        accepted,
+        refused,
+    })
+}
+
+/// Waits until everything that was accepted has arrived.
+fn deliver(sink: &Sink, accepted: u64) -> Result<(), String> {
+    let until = Instant::now() + DELIVERY_TIME_MAX;
+    while sink.arrivals().arrived < accepted {
+        if Instant::now() > until {
+            return Err(format!("of {accepted} messages that were accepted {} arrived", sink.arrivals().arrived));
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}

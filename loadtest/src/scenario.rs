@@ -1,0 +1,204 @@
+//! Scenarios: a load on the milter with something going wrong beside it, and thresholds that say whether that went well.
+
+mod daemon;
+mod events;
+mod settings;
+
+pub use self::settings::{Scenario, ScenarioError};
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use mailproof_fault_dns::{Plan, Server};
+
+use self::daemon::Daemon;
+use self::settings::{Expect, Limit};
+use crate::arguments::ScenarioArguments;
+use crate::command::{Outcome, Trouble, interrupts, observer, write_file};
+use crate::corpus::{Corpus, Maker};
+use crate::drive::{self, LATE_SHARE_MAX, Settings, Stalled, Subject};
+use crate::plan::Load;
+use crate::report::{Run, page, to_json};
+use crate::target::{Claims, Leg, Target};
+
+/// What came of one.
+pub struct Played {
+    /// The load under which things went wrong.
+    pub run: Run,
+    /// Every threshold that was missed.
+    pub missed: Vec<String>,
+}
+
+/// Plays scenarios and says what came of them.
+///
+/// # Errors
+/// [`Trouble`] for the first that can not be played at all.
+pub fn run(arguments: &ScenarioArguments) -> Result<Outcome, Trouble> {
+    let files = if arguments.files.is_empty() { all_files()? } else { arguments.files.clone() };
+    let interrupt = interrupts()?;
+    let (mut outcome, mut runs) = (Outcome::Good, Vec::new());
+    for file in &files {
+        let scenario = Scenario::load(file).map_err(|error| Trouble::Scenario(error.to_string()))?;
+        if scenario.is_long && !arguments.long {
+            println!("{}: left out without --long", scenario.name);
+            continue;
+        }
+        let settings = Settings { interrupt: Some(interrupt.clone()), ..Settings::default() };
+        let played = play(&scenario, settings, arguments)?;
+        let is_good = played.missed.is_empty();
+        let word = match played.run.invalid(f64::INFINITY) {
+            Some(_) => "INVALID",
+            None if is_good => "passed",
+            None => "FAILED",
+        };
+        println!("{}: {word}", scenario.name);
+        if !is_good || arguments.long {
+            print!("{}", indented(&played.run.to_text(scenario.late_share_max())));
+        }
+        for missed in &played.missed {
+            println!("    missed: {missed}");
+        }
+        outcome = outcome.max(if is_good { Outcome::Good } else { Outcome::Bad });
+        runs.push(played.run);
+        if interrupt.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    let json: Vec<_> = runs.iter().map(|run| to_json(run, LATE_SHARE_MAX)).collect();
+    write_file(arguments.output.json.as_deref(), || serde_json::Value::from(json).to_string())?;
+    write_file(arguments.output.html.as_deref(), || page("Scenarios", &runs, LATE_SHARE_MAX))?;
+    Ok(outcome)
+}
+
+/// Those of the repository.
+fn all_files() -> Result<Vec<PathBuf>, Trouble> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let fault = |error| Trouble::File { path: folder.clone(), error };
+    let entries = fs::read_dir(&folder).map_err(fault)?.collect::<Result<Vec<_>, _>>().map_err(fault)?;
+    let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+    files.retain(|file| file.extension().is_some_and(|it| it == "toml"));
+    files.sort();
+    Ok(files)
+}
+
+/// Plays one.
+fn play(scenario: &Scenario, settings: Settings, arguments: &ScenarioArguments) -> Result<Played, Trouble> {
+    let corpus = Maker::new(&scenario.stream()).corpus();
+    let zone = corpus.records.to_zone().map_err(|error| Trouble::Scenario(error.to_string()))?;
+    let dns = Server::start(zone, Plan::new(scenario.seed()))?;
+    let mut daemon = Daemon::start(scenario, dns.addr(), arguments)?;
+    let target = Target {
+        name: scenario.name.clone(),
+        legs: vec![Leg::Milter(daemon.address.clone())],
+        claims: Claims::ALL,
+        connections: scenario.connections,
+    };
+    if scenario.is_warm {
+        warm(&target, &corpus, &settings)?;
+    }
+    if let Some(plan) = scenario.dns_plan() {
+        dns.set_plan(Plan::load(plan).map_err(|error| Trouble::Scenario(error.to_string()))?);
+    }
+    let stalled = scenario.stalled(arguments.long);
+    let _stalled = if stalled > 0 { Some(Stalled::open(&daemon.address, &corpus.letters, stalled)?) } else { None };
+    let settings = Settings {
+        processes: vec![daemon.id()],
+        in_flight_max: scenario.in_flight_max,
+        expects_accept: true,
+        late_share_max: scenario.late_share_max(),
+        ..settings
+    };
+    let load = scenario.offered(arguments.long);
+    let is_over = AtomicBool::new(false);
+    let (run, events) = thread::scope(|scope| {
+        let events = scope.spawn(|| events::play(&scenario.events, &dns, &daemon, &is_over));
+        let run =
+            drive::run(&Subject::Target(&target), &corpus.letters, load, &settings, &mut *observer(&arguments.output));
+        is_over.store(true, Ordering::Release);
+        (run, events.join())
+    });
+    let run = run?;
+    let mut missed = missed(&scenario.expect(arguments.long), &run);
+    match events {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => missed.push(format!("an event: {error}")),
+        Err(_) => missed.push("an event panicked".to_owned()),
+    }
+    missed.extend(daemon.complaints());
+    Ok(Played { run, missed })
+}
+
+/// Every message once, so that the cache knows all that it will be asked.
+fn warm(target: &Target, corpus: &Corpus, settings: &Settings) -> Result<(), Trouble> {
+    let load = Load::Open(vec![crate::plan::Phase::Burst(corpus.letters.len() as u64)]);
+    let settings = Settings { in_flight_max: WARM_IN_FLIGHT, ..settings.clone() };
+    let run = drive::run(&Subject::Target(target), &corpus.letters, &load, &settings, &mut drive::Unseen)?;
+    let total = &run.total;
+    if total.right != total.offered {
+        return Err(Trouble::Scenario(format!(
+            "{}: warming up already went wrong:\n{}",
+            target.name,
+            run.to_text(LATE_SHARE_MAX)
+        )));
+    }
+    Ok(())
+}
+
+/// Messages under way while the cache is filled.
+const WARM_IN_FLIGHT: usize = 16;
+
+/// Every threshold that a run has missed.
+fn missed(expect: &Expect, run: &Run) -> Vec<String> {
+    let total = &run.total;
+    let offered = total.offered.max(1) as f64;
+    let milliseconds = |part| total.whole.value_at_quantile(part) as f64 / 1e3;
+    let growth = growth(run);
+    let checks: [(&str, Option<Limit>, f64); 12] = [
+        ("wrong", expect.wrong, total.wrong as f64),
+        ("failed", expect.failed, (total.failed + total.dropped) as f64),
+        ("right-share", expect.right_share, total.right as f64 / offered),
+        ("temporary-share", expect.temporary_share, total.temporary as f64 / offered),
+        ("p50-ms", expect.p50_ms, milliseconds(0.5)),
+        ("p99-ms", expect.p99_ms, milliseconds(0.99)),
+        ("max-ms", expect.max_ms, milliseconds(1.0)),
+        ("content-p99-ms", expect.content_p99_ms, total.content.value_at_quantile(0.99) as f64 / 1e3),
+        ("cpu-us", expect.cpu_us, run.target_cpu_us().unwrap_or(0.0)),
+        ("rss-mib", expect.rss_mib, run.target_rss_peak as f64 / 1_048_576.0),
+        ("rss-growth-mib", expect.rss_growth_mib, growth),
+        ("late-share", Some(Limit::at_most(expect.late_share)), total.late as f64 / offered),
+    ];
+    let missed = checks.into_iter().filter_map(|(name, limit, found)| {
+        let limit = limit?;
+        (!limit.allows(found)).then(|| format!("{name}: {found:.3}, wanted {limit}"))
+    });
+    let mut missed: Vec<String> = missed.collect();
+    if total.offered == 0 || run.was_interrupted {
+        missed.push("the run did not take place as planned".to_owned());
+    }
+    missed
+}
+
+/// How much greater memory is in the last quarter of a run than in the second one, in MiB.
+fn growth(run: &Run) -> f64 {
+    let quarter = run.points.len() / 4;
+    let greatest =
+        |points: &[crate::measure::Point]| points.iter().map(|point| point.target_rss_bytes).max().unwrap_or(0) as f64;
+    let (second, last) = (run.points.get(quarter..quarter * 2), run.points.get(quarter * 3..));
+    (greatest(last.unwrap_or_default()) - greatest(second.unwrap_or_default())) / 1_048_576.0
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("    {line}\n")).collect()
+}
+
+/// How soon something that has to happen at a moment notices the end of the run.
+const LOOK: Duration = Duration::from_millis(20);
+
+impl Scenario {
+    pub(crate) fn late_share_max(&self) -> f64 {
+        self.expect(false).late_share
+    }
+}
