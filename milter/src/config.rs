@@ -275,7 +275,8 @@ impl Config {
         };
         config.owner_and_group().map_err(|(key, what)| fault(key, what))?;
         let signer = Signer::load(&config.signing);
-        let of_signing = |error: SigningError| fault(&format!("signing.{}", error.key(&config.signing)), error.to_string());
+        let of_signing =
+            |error: SigningError| fault(&format!("signing.{}", error.key(&config.signing)), error.to_string());
         let signer = signer.map_err(of_signing)?;
         Ok((config, signer))
     }
@@ -284,12 +285,14 @@ impl Config {
     ///
     /// # Errors
     /// The key of the one that is not there, and what is wrong.
-    pub(crate) fn owner_and_group(&self) -> Result<(Option<u32>, Option<u32>), (&'static str, String)> {
+    pub(crate) fn owner_and_group(&self) -> Result<Owners, (&'static str, String)> {
         let (owner, group) = (self.socket_owner.as_str(), self.socket_group.as_str());
         let no_owner = || ("socket-owner", format!("there is no account `{owner}`"));
         let no_group = || ("socket-group", format!("there is no group `{group}`"));
-        let user = (!owner.is_empty()).then(|| User::from_name(owner).ok().flatten().ok_or_else(no_owner)).transpose()?;
-        let of = (!group.is_empty()).then(|| Group::from_name(group).ok().flatten().ok_or_else(no_group)).transpose()?;
+        let user =
+            (!owner.is_empty()).then(|| User::from_name(owner).ok().flatten().ok_or_else(no_owner)).transpose()?;
+        let of =
+            (!group.is_empty()).then(|| Group::from_name(group).ok().flatten().ok_or_else(no_group)).transpose()?;
         Ok((user.map(|user| user.uid.as_raw()), of.map(|group| group.gid.as_raw())))
     }
 
@@ -530,6 +533,9 @@ impl TryFrom<String> for ResolverAddress {
 fn line_of(text: &str, at: usize) -> usize {
     1 + text.bytes().take(at).filter(|octet| *octet == b'\n').count()
 }
+
+/// The numbers of an owner and of a group, where they are set.
+pub(crate) type Owners = (Option<u32>, Option<u32>);
 
 /// Where the value of a key begins, written as `signing.key[0].file`; the nearest that there is above it otherwise.
 fn position(table: &DeTable<'_>, key: &str) -> Option<usize> {
