@@ -537,6 +537,9 @@ fn line_of(text: &str, at: usize) -> usize {
     1 + text.bytes().take(at).filter(|octet| *octet == b'\n').count()
 }
 
+/// The numbers of an owner and of a group, where they are set.
+pub(crate) type Owners = (Option<u32>, Option<u32>);
+
 /// Where the value of a key begins, written as `signing.key[0].file`; the nearest that there is above it otherwise.
 fn position(table: &DeTable<'_>, key: &str) -> Option<usize> {
     let (mut table, mut at) = (table, None);
