@@ -254,9 +254,6 @@ pub enum ConfigError {
     },
 }
 
-/// The number of an owner and that of a group, where they are set.
-type Account = (Option<u32>, Option<u32>);
-
 impl Config {
     /// Reads a file, and everything it names: the configuration and what signs with it.
     ///
@@ -288,7 +285,7 @@ impl Config {
     ///
     /// # Errors
     /// The key of the one that is not there, and what is wrong.
-    pub(crate) fn owner_and_group(&self) -> Result<Account, (&'static str, String)> {
+    pub(crate) fn owner_and_group(&self) -> Result<Owners, (&'static str, String)> {
         let (owner, group) = (self.socket_owner.as_str(), self.socket_group.as_str());
         let no_owner = || ("socket-owner", format!("there is no account `{owner}`"));
         let no_group = || ("socket-group", format!("there is no group `{group}`"));
