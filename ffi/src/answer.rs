@@ -107,9 +107,9 @@ pub(crate) struct Asked {
     questions: Vec<(Question, CString)>,
 }
 
-/// Way four: the next question of the session that the cache has no answer to; each is given out once. Ask mailproof_session_
-/// poll() first, and again after the answers; questions may be given out before the message has ended. Any number may be
-/// open, and their answers may come in any order. `size` is sizeof(mailproof_question).
+/// Way four: the next question of the session that the cache has no answer to; each is given out once. Questions come up in
+/// mailproof_session_poll(), before the message has ended already, and again after answers. Any number may be open, and
+/// their answers may come in any order. `size` is sizeof(mailproof_question).
 ///
 /// MAILPROOF_STATUS_EMPTY when there is none at the moment, _WRONG_STATE when the engine is not of MAILPROOF_DNS_CALLER.
 #[unsafe(no_mangle)]
@@ -486,7 +486,8 @@ mod tests {
 
     #[test]
     fn a_reply_to_another_question_is_none() {
-        let mut message = b"\x12\x34\x81\x80\x00\x01\x00\x00\x00\x00\x00\x00\x01A\x07example\x00\x00\x10\x00\x01".to_vec();
+        let mut message =
+            b"\x12\x34\x81\x80\x00\x01\x00\x00\x00\x00\x00\x00\x01A\x07example\x00\x00\x10\x00\x01".to_vec();
         assert!(is_reply_to(&message, &question(RecordType::Txt)));
         assert!(!is_reply_to(&message, &question(RecordType::A)));
         for cut in 0..message.len() {

@@ -259,7 +259,8 @@ pub unsafe extern "C" fn mailproof_session_finish(
             let verdict = pointers::out(verdict)?;
             it.session.finish();
             // A session that has finished has its verdict.
-            let found = it.session.take_verdict().ok_or_else(|| Failure::new(mailproof_status::Defect, "no verdict"))?;
+            let found =
+                it.session.take_verdict().ok_or_else(|| Failure::new(mailproof_status::Defect, "no verdict"))?;
             it.stage = Stage::Finished;
             it.core.note_trouble(&found);
             verdict.write(pointers::handle(mailproof_verdict::new(found)));
@@ -289,7 +290,8 @@ pub unsafe extern "C" fn mailproof_session_spf(
                     it.session.poll();
                 }
             }
-            let found = it.session.spf().ok_or_else(|| Failure::new(mailproof_status::Empty, "SPF is not known yet"))?;
+            let found =
+                it.session.spf().ok_or_else(|| Failure::new(mailproof_status::Empty, "SPF is not known yet"))?;
             result.write(spf_result(found.result));
             Ok(())
         })

@@ -614,10 +614,6 @@ impl mailproof_verdict {
         Self { verdict, results: OnceLock::new(), texts: OnceLock::new() }
     }
 
-    pub(crate) fn verdict(&self) -> &Verdict {
-        &self.verdict
-    }
-
     fn texts(&self) -> &Texts {
         self.texts.get_or_init(|| Texts::of(&self.verdict))
     }

@@ -172,7 +172,8 @@ mod tests {
     fn texts_are_apart_and_hold_no_nul() {
         let mut writer = Writer { octets: "\0".to_owned() };
         let places = [writer.add("one"), writer.add("a\0b"), writer.add(""), writer.maybe(None::<&str>)];
-        let verdict = mailproof::Engine::builder().offline().build().unwrap().verify(b"", mailproof::Envelope::default());
+        let verdict =
+            mailproof::Engine::builder().offline().build().unwrap().verify(b"", mailproof::Envelope::default());
         let texts = Texts { octets: writer.octets, ..Texts::of(&verdict) };
         // SAFETY: each text ends with NUL and belongs to `texts`.
         let read = places.map(|it| (!texts.at(it).is_null()).then(|| unsafe { CStr::from_ptr(texts.at(it)) }));

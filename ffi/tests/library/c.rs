@@ -14,7 +14,8 @@ pub(crate) enum Language {
 }
 
 /// What a program is compiled with beside the warnings.
-pub(crate) const SANITIZERS: &[&str] = &["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"];
+pub(crate) const SANITIZERS: &[&str] =
+    &["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"];
 
 /// The folder of the crate.
 pub(crate) fn folder() -> &'static Path {

@@ -129,7 +129,8 @@ fn exim_refuses_what_is_forged_and_marks_what_is_not() {
     assert!(said.contains("\r\n250 OK id="), "{said}");
     assert!(said.contains("\r\n550 5.7.1 refused: the domain of the author"), "{said}");
     let header = queued_header(&to);
-    let results: Vec<&str> = header.lines().filter(|line| line.contains("Authentication-Results: mx.example.net")).collect();
+    let results: Vec<&str> =
+        header.lines().filter(|line| line.contains("Authentication-Results: mx.example.net")).collect();
     // Exim marks what it has deleted with an asterisk behind the length.
     let (deleted, kept): (Vec<&str>, Vec<&str>) = results.into_iter().partition(|line| line.contains("* Auth"));
     assert_eq!((deleted.len(), kept.len()), (1, 1), "{header}");
