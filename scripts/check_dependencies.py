@@ -21,7 +21,7 @@ MAY_USE = {
     "mailproof-explain": {"mailproof", "mailproof-proto"},
     "mailproof-cli": {"mailproof", "mailproof-explain", "mailproof-milter", "mailproof-proto"},
     "mailproof-benches": {"mailproof", "mailproof-io", "mailproof-proto", "mailproof-kernels", "mailproof-testkit"},
-    "mailproof-ffi": {"mailproof", "mailproof-proto"},
+    "mailproof-ffi": {"mailproof", "mailproof-explain", "mailproof-proto"},
     "mailproof-fault-dns": {"mailproof", "mailproof-proto", "mailproof-testkit"},
     "mailproof-loadtest": {"mailproof", "mailproof-fault-dns", "mailproof-proto", "mailproof-testkit"},
 }

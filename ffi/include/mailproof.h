@@ -51,6 +51,11 @@
 #define MAILPROOF_FEATURE_DNS_OVER_TLS 4
 
 /**
+ * In mailproof_features(): mailproof_explain().
+ */
+#define MAILPROOF_FEATURE_EXPLAIN 8
+
+/**
  * What a message of the log is: a defect of the library, which it survived.
  */
 #define MAILPROOF_LOG_ERROR 1
@@ -1556,6 +1561,20 @@ mailproof_status mailproof_verify(const struct mailproof_engine *engine,
                                   struct mailproof_verdict **verdict);
 
 /**
+ * Verifies a whole message as mailproof_verify() does, and tells for people how the verdict came about: every question with
+ * its answer, what was hashed, and why it ended so. `is_full` other than 0 shows long texts of the DNS whole. The text, of
+ * many lines, belongs to the caller: mailproof_text_free(). From any thread, several at once.
+ *
+ * MAILPROOF_STATUS_UNSUPPORTED in a build without it.
+ */
+mailproof_status mailproof_explain(const struct mailproof_engine *engine,
+                                   const void *message,
+                                   size_t length,
+                                   const struct mailproof_envelope *envelope,
+                                   uint32_t is_full,
+                                   char **text);
+
+/**
  * Ways two and four: starts on a message, and on the questions of SPF. The session belongs to the caller:
  * mailproof_session_free(). From any thread.
  */
@@ -1641,9 +1660,9 @@ mailproof_status mailproof_session_wants_body(const struct mailproof_session *se
 void mailproof_session_free(struct mailproof_session *session);
 
 /**
- * Way four: the next question of the session that the cache has no answer to; each is given out once. Ask mailproof_session_
- * poll() first, and again after the answers; questions may be given out before the message has ended. Any number may be
- * open, and their answers may come in any order. `size` is sizeof(mailproof_question).
+ * Way four: the next question of the session that the cache has no answer to; each is given out once. Questions come up in
+ * mailproof_session_poll(), before the message has ended already, and again after answers. Any number may be open, and
+ * their answers may come in any order. `size` is sizeof(mailproof_question).
  *
  * MAILPROOF_STATUS_EMPTY when there is none at the moment, _WRONG_STATE when the engine is not of MAILPROOF_DNS_CALLER.
  */

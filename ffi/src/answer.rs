@@ -107,9 +107,9 @@ pub(crate) struct Asked {
     questions: Vec<(Question, CString)>,
 }
 
-/// Way four: the next question of the session that the cache has no answer to; each is given out once. Ask mailproof_session_
-/// poll() first, and again after the answers; questions may be given out before the message has ended. Any number may be
-/// open, and their answers may come in any order. `size` is sizeof(mailproof_question).
+/// Way four: the next question of the session that the cache has no answer to; each is given out once. Questions come up in
+/// mailproof_session_poll(), before the message has ended already, and again after answers. Any number may be open, and
+/// their answers may come in any order. `size` is sizeof(mailproof_question).
 ///
 /// MAILPROOF_STATUS_EMPTY when there is none at the moment, _WRONG_STATE when the engine is not of MAILPROOF_DNS_CALLER.
 #[unsafe(no_mangle)]

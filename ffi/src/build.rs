@@ -8,6 +8,8 @@ pub const MAILPROOF_FEATURE_NETWORK: u32 = 1;
 pub const MAILPROOF_FEATURE_ZONE_FILES: u32 = 2;
 /// In mailproof_features(): servers with a name are asked by DNS over TLS (RFC 7858).
 pub const MAILPROOF_FEATURE_DNS_OVER_TLS: u32 = 4;
+/// In mailproof_features(): mailproof_explain().
+pub const MAILPROOF_FEATURE_EXPLAIN: u32 = 8;
 
 /// The version of the library, as in "1.2.3". A constant of the library. From any thread.
 #[unsafe(no_mangle)]
@@ -28,6 +30,9 @@ pub extern "C" fn mailproof_features() -> u32 {
     }
     if cfg!(feature = "dns-over-tls") {
         features |= MAILPROOF_FEATURE_DNS_OVER_TLS;
+    }
+    if cfg!(feature = "explain") {
+        features |= MAILPROOF_FEATURE_EXPLAIN;
     }
     features
 }

@@ -1,5 +1,6 @@
 //! The engine: options, DNS and cache, shared by everything that is made of it.
 
+use std::borrow::Cow;
 use std::ffi::{CString, c_char, c_void};
 use std::fs::File;
 use std::sync::Arc;
@@ -17,9 +18,9 @@ use mailproof::proto::spf::SpfResult;
 use mailproof::proto::time::Timestamp;
 use mailproof::proto::verdict::{RejectPolicy, Verdict};
 use mailproof::resolver::ResolverError;
-use mailproof::{Engine, EngineBuilder, Options};
+use mailproof::{Engine, EngineBuilder, Envelope, Options};
 
-use crate::envelope::{self, LineEnds, mailproof_envelope};
+use crate::envelope::{self, mailproof_envelope};
 use crate::log::{Level, Log, mailproof_log_callback};
 use crate::pointers::{self, Given, Told};
 use crate::status::{Failure, Outcome, c_text, guard, guard_quietly, mailproof_status};
@@ -464,9 +465,7 @@ pub unsafe extern "C" fn mailproof_verify(
         // SAFETY: the caller's.
         let verdict = unsafe { pointers::out(verdict)? };
         let found = if has_lf {
-            let mut turned = Vec::with_capacity(length + length / 32);
-            LineEnds::default().turn(message, |octets| turned.extend_from_slice(octets));
-            engine.core.engine.verify(&turned, envelope)
+            engine.core.engine.verify(&envelope::with_crlf(message), envelope)
         } else {
             engine.core.engine.verify(message, envelope)
         };
@@ -474,6 +473,48 @@ pub unsafe extern "C" fn mailproof_verify(
         verdict.write(pointers::handle(mailproof_verdict::new(found)));
         Ok(())
     })
+}
+
+/// Verifies a whole message as mailproof_verify() does, and tells for people how the verdict came about: every question with
+/// its answer, what was hashed, and why it ended so. `is_full` other than 0 shows long texts of the DNS whole. The text, of
+/// many lines, belongs to the caller: mailproof_text_free(). From any thread, several at once.
+///
+/// MAILPROOF_STATUS_UNSUPPORTED in a build without it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mailproof_explain(
+    engine: *const mailproof_engine,
+    message: *const c_void,
+    length: usize,
+    envelope: *const mailproof_envelope,
+    is_full: u32,
+    text: *mut *mut c_char,
+) -> mailproof_status {
+    // SAFETY: the caller's.
+    guard(unsafe { log_of(engine) }, || {
+        // SAFETY: the caller's.
+        let engine = unsafe { pointers::shared(engine, "the engine")? };
+        // SAFETY: the caller's.
+        let message = unsafe { pointers::octets(message, length)? };
+        // SAFETY: the caller's.
+        let (envelope, has_lf) = unsafe { envelope::read(envelope)? };
+        // SAFETY: the caller's.
+        let text = unsafe { pointers::out(text)? };
+        let turned = if has_lf { envelope::with_crlf(message).into() } else { Cow::Borrowed(message) };
+        text.write(c_text(&explain(&engine.core.engine, &turned, &envelope, is_full != 0)?).into_raw());
+        Ok(())
+    })
+}
+
+#[cfg(feature = "explain")]
+fn explain(engine: &Engine, message: &[u8], envelope: &Envelope, is_full: bool) -> Outcome<String> {
+    // The page is for terminals; C gets it without colours.
+    let page = mailproof_explain::page(engine, message, envelope, is_full);
+    Ok(anstream::adapter::strip_str(&page).to_string())
+}
+
+#[cfg(not(feature = "explain"))]
+fn explain(_: &Engine, _: &[u8], _: &Envelope, _: bool) -> Outcome<String> {
+    Err(Failure::unsupported("explanations"))
 }
 
 /// Whom to tell what happens with an engine; nobody where there is none.

@@ -57,6 +57,13 @@ pub(crate) unsafe fn read(envelope: *const mailproof_envelope) -> Outcome<(Envel
     Ok((Envelope { ip, helo, mail_from }, given.flags & MAILPROOF_LINE_ENDS_LF != 0))
 }
 
+/// A whole message with its line ends turned.
+pub(crate) fn with_crlf(message: &[u8]) -> Vec<u8> {
+    let mut turned = Vec::with_capacity(message.len() + message.len() / 32);
+    LineEnds::default().turn(message, |octets| turned.extend_from_slice(octets));
+    turned
+}
+
 /// Turns LF into CRLF, in pieces cut anywhere.
 #[derive(Debug, Default)]
 pub(crate) struct LineEnds {
@@ -92,7 +99,7 @@ impl LineEnds {
 
 #[cfg(test)]
 mod tests {
-    use mailproof_testkit::verify::with_crlf;
+    use mailproof_testkit::verify;
 
     use super::*;
 
@@ -100,7 +107,7 @@ mod tests {
     fn line_ends_are_turned_wherever_the_text_is_cut() {
         let texts: [&[u8]; 6] = [b"a\nb\n", b"a\r\nb\r\n", b"\n\n\r\n\n", b"\ra\r\r\n\n\r", b"", b"\n"];
         for text in texts {
-            let wanted = with_crlf(text);
+            let wanted = verify::with_crlf(text);
             for cut in 1..=text.len().max(1) {
                 let mut found = Vec::new();
                 let mut ends = LineEnds::default();
@@ -111,8 +118,6 @@ mod tests {
             }
         }
         let long = b"x\n".repeat(PIECE_BYTES);
-        let mut found = Vec::new();
-        LineEnds::default().turn(&long, |octets| found.extend_from_slice(octets));
-        assert_eq!(found, with_crlf(&long));
+        assert_eq!(with_crlf(&long), verify::with_crlf(&long));
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mailproof::network::{Completion, Completions};
 
 use crate::engine::{Core, log_of, mailproof_engine};
-use crate::envelope::{self, LineEnds, mailproof_envelope};
+use crate::envelope::{self, mailproof_envelope};
 use crate::log::Log;
 use crate::pointers;
 use crate::status::{Failure, guard, guard_quietly, mailproof_status};
@@ -95,13 +95,7 @@ pub unsafe extern "C" fn mailproof_queue_submit(
             queue.open_count.fetch_sub(1, Ordering::Relaxed);
             return Err(Failure::new(mailproof_status::Full, format!("{} messages are under way", queue.capacity)));
         }
-        let octets = if has_lf {
-            let mut turned = Vec::with_capacity(length + length / 32);
-            LineEnds::default().turn(message, |octets| turned.extend_from_slice(octets));
-            turned
-        } else {
-            message.to_vec()
-        };
+        let octets = if has_lf { envelope::with_crlf(message) } else { message.to_vec() };
         queue.completions.submit(octets, envelope, token);
         Ok(())
     })

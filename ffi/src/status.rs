@@ -83,7 +83,7 @@ impl Failure {
         Self::new(mailproof_status::NullPointer, format!("{what} is NULL"))
     }
 
-    #[cfg(not(all(feature = "network", feature = "zone-files")))]
+    #[cfg(not(all(feature = "explain", feature = "network", feature = "zone-files")))]
     pub(crate) fn unsupported(what: &'static str) -> Self {
         Self::new(mailproof_status::Unsupported, format!("this build of libmailproof is without {what}"))
     }

@@ -4,5 +4,7 @@ mod abi;
 mod c;
 mod examples;
 mod exim;
+mod instrumented;
+mod minimal;
 mod random_calls;
 mod scenarios;

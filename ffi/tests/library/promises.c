@@ -513,6 +513,21 @@ static void questions_are_the_callers(void)
     mailproof_engine_free(engine);
 }
 
+static void verdicts_are_explained(void)
+{
+    mailproof_engine *engine = engine_over_zone();
+    mailproof_envelope envelope = plain_envelope();
+    char *text = NULL;
+
+    GIVES(NULL_POINTER, mailproof_explain(NULL, message, sizeof message - 1, &envelope, 0, &text));
+    GIVES(NULL_POINTER, mailproof_explain(engine, message, sizeof message - 1, &envelope, 0, NULL));
+    OK(mailproof_explain(engine, message, sizeof message - 1, &envelope, 1, &text));
+    EXPECT(strncmp(text, "DMARC pass, action accept\n", 26) == 0);
+    EXPECT(strstr(text, "example.org TXT") != NULL && strchr(text, '\033') == NULL);
+    mailproof_text_free(text);
+    mailproof_engine_free(engine);
+}
+
 static void log_is_told(void)
 {
     mailproof_engine_options options = plain_options();
@@ -590,6 +605,7 @@ int main(int argc, char **argv)
     cache_is_counted_purged_written_and_read(argv[1]);
     sessions_keep_their_order();
     questions_are_the_callers();
+    verdicts_are_explained();
     log_is_told();
     engine_does_not_hang_after_fork();
     return 0;
