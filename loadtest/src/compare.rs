@@ -73,6 +73,8 @@ const MESSAGES_MIN: u64 = 2000;
 const IN_FLIGHT_MAX: usize = 100;
 /// Sessions that give Postfix as much as it takes.
 const POSTFIX_SESSIONS: u32 = 20;
+/// A filter that answers nothing any more does not hold the others up.
+const DRAIN_TIME: Duration = Duration::from_secs(8);
 /// How long mail may stay in Postfix's queue when nothing more comes.
 const DELIVERY_TIME_MAX: Duration = Duration::from_secs(60);
 
@@ -81,7 +83,7 @@ const DELIVERY_TIME_MAX: Duration = Duration::from_secs(60);
 /// # Errors
 /// [`Trouble`] when not even the resolver can be started.
 pub fn run(arguments: &CompareArguments) -> Result<Outcome, Trouble> {
-    let began = Instant::now();
+    let (began, machine) = (Instant::now(), Machine::here());
     let places = places()?;
     let mut options = arguments.stream.options();
     options.count = options.count.max(MESSAGES_MIN);
@@ -94,6 +96,7 @@ pub fn run(arguments: &CompareArguments) -> Result<Outcome, Trouble> {
     let mut settings = Settings {
         in_flight_max: IN_FLIGHT_MAX,
         message_time: Duration::from_secs(30),
+        drain_time: DRAIN_TIME,
         generator_cpu: Cpu(Some(places.beside.clone())),
         processes_beside: world.resolver_process().into_iter().collect(),
         interrupt: Some(interrupts()?),
@@ -103,7 +106,7 @@ pub fn run(arguments: &CompareArguments) -> Result<Outcome, Trouble> {
     // So that looking at the target does not cost it its processor.
     let pinned = Pinned::to(&places.beside)?;
     let mut findings = Findings {
-        machine: Machine::here(),
+        machine,
         generator: generator_alone(&world, &corpus, &settings, times)?,
         filters: Vec::new(),
         postfix: Vec::new(),

@@ -46,11 +46,18 @@ pub(crate) fn null(world: &World) -> io::Result<Stack> {
 /// OpenDKIM: DKIM alone.
 pub(crate) fn opendkim(world: &World) -> io::Result<Stack> {
     let address = world.socket("opendkim");
+    // Debian's has libunbound in it, which asks the root unless told otherwise, and never a server on loopback.
+    let resolver = format!(
+        "server:\n  do-not-query-localhost: no\nforward-zone:\n  name: \".\"\n  forward-addr: {}\n",
+        World::resolver_address().ip()
+    );
+    let resolver = world.file("opendkim-unbound.conf", &resolver)?;
     let text = format!(
         "Mode v\nSocket {}\nUMask 000\nAuthservID {AUTHSERV}\nSyslog no\nBackground no\nAutoRestart no\n\
-         PidFile {}/opendkim.pid\n",
+         PidFile {}/opendkim.pid\nResolverConfiguration {}\n",
         local(&address),
         world.folder.display(),
+        resolver.display(),
     );
     let config = world.file("opendkim.conf", &text)?;
     let program = world.rival("usr/sbin/opendkim");
@@ -116,6 +123,9 @@ pub(crate) fn rspamd(world: &World) -> io::Result<Stack> {
     let Address::Unix(path) = &address else { return Err(io::ErrorKind::InvalidInput.into()) };
     let (folder, rivals) = (world.folder.display().to_string(), world.rivals.display().to_string());
     fs::create_dir_all(world.folder.join("rspamd"))?;
+    // The domains of the stream are below a name that no list of public suffixes has, and which rspamd takes for none then.
+    let suffixes = fs::read_to_string(world.rival("usr/share/rspamd/effective_tld_names.dat"))?;
+    world.file("rspamd/suffixes.dat", &format!("{suffixes}\nexample\n"))?;
     let text = include_str!("../../rivals/rspamd.conf")
         .replace("{folder}", &folder)
         .replace("{rivals}", &rivals)

@@ -76,7 +76,7 @@ pub enum Judgement {
 
 impl ResultWord {
     fn read(word: &str) -> Self {
-        const WORDS: [(&str, ResultWord); 9] = [
+        const WORDS: [(&str, ResultWord); 10] = [
             ("pass", ResultWord::Pass),
             ("fail", ResultWord::Fail),
             ("none", ResultWord::None),
@@ -87,6 +87,8 @@ impl ResultWord {
             ("permerror", ResultWord::PermError),
             // The name of RFC 4408, which some still write.
             ("error", ResultWord::TempError),
+            // What rspamd calls a broken chain.
+            ("reject", ResultWord::Fail),
         ];
         WORDS.iter().find(|(it, _)| it.eq_ignore_ascii_case(word)).map_or(Self::Other, |(_, word)| *word)
     }
