@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use mailproof_fault_dns::{Plan, Server};
+use mailproof_fault_dns::{Options, Plan, Server};
 
 use self::daemon::Daemon;
 use self::settings::{Expect, Limit};
@@ -84,11 +84,17 @@ fn all_files() -> Result<Vec<PathBuf>, Trouble> {
     Ok(files)
 }
 
+/// How long what does not exist may be kept.
+const NEGATIVE_TTL_SECONDS: u32 = 300;
+
 /// Plays one.
 fn play(scenario: &Scenario, settings: Settings, arguments: &ScenarioArguments) -> Result<Played, Trouble> {
     let corpus = Maker::new(&scenario.stream()).corpus();
     let zone = corpus.records.to_zone().map_err(|error| Trouble::Scenario(error.to_string()))?;
-    let dns = Server::start(zone, Plan::new(scenario.seed()))?;
+    // As resolvers do: what does not exist may be kept as well (RFC 2308).
+    let mut options = Options::default();
+    options.negative_ttl_seconds = Some(NEGATIVE_TTL_SECONDS);
+    let dns = Server::start_with(zone, Plan::new(scenario.seed()), options)?;
     let mut daemon = Daemon::start(scenario, dns.addr(), arguments)?;
     let target = Target {
         name: scenario.name.clone(),

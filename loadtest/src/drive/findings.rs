@@ -180,7 +180,7 @@ impl Findings {
     /// Compares with what must be found.
     #[must_use]
     pub fn judge(&self, expected: &Expected, claims: Claims) -> Judgement {
-        use ResultWord::{None as Nothing, Pass, TempError};
+        use ResultWord::{Fail, None as Nothing, Pass, TempError};
         let plain = [
             (claims.spf, self.spf, expected.spf),
             (claims.dmarc, self.dmarc, expected.dmarc),
@@ -195,11 +195,12 @@ impl Findings {
         if !plain.iter().any(differs) {
             return dkim;
         }
+        let is_unanswered = self.dkim_is_temporary || [self.spf, self.dmarc].contains(&Some(TempError));
+        // A chain has no word for a key that could not be asked for (RFC 8617 section 6): it fails.
+        let is_broken_chain = is_unanswered && claims.arc && self.arc == Some(Fail) && expected.arc == Pass;
+        let arc_apart = if is_broken_chain { &plain[..2] } else { &plain[..] };
         let is_temporary = dkim != Judgement::Wrong
-            && plain
-                .iter()
-                .filter(|it| differs(it))
-                .all(|(_, found, _)| *found == Some(TempError) && *found != Some(Pass));
+            && arc_apart.iter().filter(|it| differs(it)).all(|(_, found, _)| *found == Some(TempError));
         if is_temporary { Judgement::Temporary } else { Judgement::Wrong }
     }
 
@@ -345,6 +346,11 @@ mod tests {
         assert_eq!(judge("mx; spf=fail"), Judgement::Wrong, "nothing about dmarc");
         let wants = expected("pass", &["a.example"], "pass", "none");
         assert_eq!(found("mx; spf=pass; dkim=temperror; dmarc=pass").judge(&wants, Claims::ALL), Judgement::Temporary);
+        let chain = expected("pass", &["a.example"], "pass", "pass");
+        let judge = |value: &str| found(value).judge(&chain, Claims::ALL);
+        assert_eq!(judge("mx; spf=pass; dkim=temperror; dmarc=pass; arc=fail"), Judgement::Temporary);
+        assert_eq!(judge("mx; spf=pass; dkim=pass header.d=a.example; dmarc=pass; arc=fail"), Judgement::Wrong);
+        assert_eq!(judge("mx; spf=temperror; dkim=none; dmarc=fail; arc=fail"), Judgement::Wrong);
         assert_eq!(found("mx; spf=pass; dkim=fail; dmarc=pass").judge(&wants, Claims::ALL), Judgement::Wrong);
         assert_eq!(found("mx; spf=pass; dkim=temperror; dmarc=fail").judge(&wants, Claims::ALL), Judgement::Wrong);
     }
