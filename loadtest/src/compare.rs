@@ -222,15 +222,16 @@ fn filter_row(
     times: Times,
     arguments: &CompareArguments,
 ) -> Result<FilterRow, String> {
-    let stack = start(world).map_err(|error| error.to_string())?;
+    let mut stack = start(world).map_err(|error| error.to_string())?;
     let mut settings = settings.clone();
     settings.processes = stack.programs.iter().map(world::Program::id).collect();
     if stack.legs.iter().any(|leg| matches!(leg, Leg::Policy(_))) {
         settings.in_flight_max = POLICYD_PROCESSES_MAX;
     }
     let target = target(name, stack.legs.clone(), stack.claims);
-    let found = knee::find(&target, &corpus.letters, &settings, times, &mut *observer(&arguments.output));
-    Ok(FilterRow { name, found: found.map_err(|error| error.to_string())? })
+    let is_alive = || stack.programs.iter_mut().try_for_each(world::Program::check_alive);
+    let found = knee::find(&target, &corpus.letters, &settings, times, &mut *observer(&arguments.output), is_alive)?;
+    Ok(FilterRow { name, found })
 }
 
 fn postfix_row(
@@ -243,7 +244,7 @@ fn postfix_row(
     times: Times,
 ) -> Result<PostfixRow, String> {
     let words = |error: io::Error| error.to_string();
-    let stack = start.map(|start| start(world)).transpose().map_err(words)?;
+    let mut stack = start.map(|start| start(world)).transpose().map_err(words)?;
     let mut claims = stack.as_ref().map_or(Claims::NONE, |stack| stack.claims);
     claims.spf &= claims.arc || asks_policyd;
     let sink = Sink::start(&corpus.letters, claims).map_err(words)?;
@@ -254,12 +255,14 @@ fn postfix_row(
     settings.processes = [vec![postfix.program.id()], filters.clone()].concat();
     let address = crate::target::Address::tcp(postfix.address).map_err(|error| error.to_string())?;
     let target = target(name, vec![Leg::Smtp(address)], Claims::NONE);
-    let run = |load: &Load| {
-        drive::run(&Subject::Target(&target), &corpus.letters, load, &settings, &mut drive::Unseen)
-            .map_err(|error| error.to_string())
+    let mut run = |load: &Load| {
+        let run = drive::run(&Subject::Target(&target), &corpus.letters, load, &settings, &mut drive::Unseen);
+        stack.iter_mut().flat_map(|stack| &mut stack.programs).try_for_each(world::Program::check_alive)?;
+        run.map_err(|error| error.to_string())
     };
     let closed = |time| Load::Closed { in_flight: POSTFIX_SESSIONS, time };
-    let mut accepted = run(&closed(times.warm_up))?.total.right;
+    let mut accepted = run(&Load::Closed { in_flight: 1, time: knee::ALONE })?.total.right;
+    accepted += run(&closed(times.warm_up))?.total.right;
     deliver(&sink, accepted)?;
     let (tree, filter_tree) = (Tree::new(settings.processes.clone()), Tree::new(filters));
     let (before, filter_before, began) = (tree.usage(), filter_tree.usage(), Instant::now());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::corpus::Letter;
-use crate::drive::{self, DriveError, Observer, Settings, Subject};
+use crate::drive::{self, Observer, Settings, Subject};
 use crate::plan::Load;
 use crate::report::Run;
 use crate::target::Target;
@@ -33,6 +33,8 @@ const WAIT_MAX: Duration = Duration::from_millis(100);
 const PARTS: [f64; 6] = [1.0, 0.95, 0.9, 0.8, 0.7, 0.5];
 /// Messages under way when a target is given as much as it takes.
 const SATURATION: u32 = 8;
+/// How long messages go one at a time at first.
+pub(crate) const ALONE: Duration = Duration::from_millis(500);
 /// Messages a second that the slowest target keeps up with.
 pub(crate) const COMMON_RATE: f64 = 100.0;
 
@@ -51,14 +53,24 @@ impl Times {
     };
 }
 
+/// # Errors
+/// When the target can not be driven, or when `is_alive`, asked after each part, says that it is gone.
 pub(crate) fn find(
     target: &Target,
     letters: &[Letter],
     settings: &Settings,
     times: Times,
     observer: &mut dyn Observer,
-) -> Result<Found, DriveError> {
-    let mut run = |load: &Load| drive::run(&Subject::Target(target), letters, load, settings, &mut *observer);
+    mut is_alive: impl FnMut() -> Result<(), String>,
+) -> Result<Found, String> {
+    let mut run = |load: &Load| {
+        let run = drive::run(&Subject::Target(target), letters, load, settings, &mut *observer);
+        is_alive()?;
+        run.map_err(|error| error.to_string())
+    };
+    // One message at a time at first: OpenDKIM's resolver reads its configuration in whichever thread asks first, and
+    // ends the program where several do.
+    run(&Load::Closed { in_flight: 1, time: ALONE })?;
     run(&Load::Closed { in_flight: SATURATION, time: times.warm_up })?;
     let saturated = run(&Load::Closed { in_flight: SATURATION, time: times.saturation })?;
     let mut knee = None;

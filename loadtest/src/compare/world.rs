@@ -156,6 +156,16 @@ impl Program {
         Ok(())
     }
 
+    /// # Errors
+    /// How it ended, when it has.
+    pub(crate) fn check_alive(&mut self) -> Result<(), String> {
+        match self.child.try_wait() {
+            Ok(None) => Ok(()),
+            Ok(Some(status)) => Err(format!("ended under load ({status}): {}", self.last_words())),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     fn last_words(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().rev().take(5).collect();
