@@ -152,7 +152,8 @@ impl Cache {
     pub fn stale(&self, question: &Question, now: Timestamp) -> Option<Answer> {
         let mut key = Key::new(question);
         let is_usable = |entry: &Entry| {
-            !matches!(entry.answer.outcome(), Outcome::Failed(_)) && now < entry.details.expires + self.options.stale_max
+            !matches!(entry.answer.outcome(), Outcome::Failed(_))
+                && now < entry.details.expires + self.options.stale_max
         };
         let found = self.entries.get(key.octets()).filter(is_usable).or_else(|| {
             key.widen();
