@@ -8,29 +8,27 @@
 //! The clock is the caller's: an entry carries the moment at which it ends, compared when it is read.
 //!
 //! Cost of a hit: the key is put together on the stack and hashed once, a shard is locked for reading, and a pointer is
-//! cloned; the key lies beside the entry, so that a name among a million is found in five places of memory.
+//! cloned; a name among a million is found with two waits for memory (see `table.rs`).
 
 pub mod dump;
+mod table;
 
 use std::cell::Cell;
-use std::hash::RandomState;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mailproof_proto::dns::{Answer, AnswerSource, Failure, Name, Outcome, Question, RecordType};
 use mailproof_proto::time::Timestamp;
-use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
-use smallvec::SmallVec;
+
+use self::table::{Details, Entry, Table};
 
 /// Answers of the DNS, for as long as they may be kept.
 #[derive(Debug)]
 pub struct Cache {
-    entries: quick_cache::sync::Cache<StoredKey, Entry, Weights, RandomState, Evictions>,
+    entries: Table,
     options: CacheOptions,
     reads: Reads,
     inserts: AtomicU64,
-    evictions: Evictions,
     /// An entry denies the names below it; until then nobody looks for one.
     has_deep_denial: AtomicBool,
 }
@@ -95,45 +93,6 @@ pub struct CacheAt<'a> {
     now: Timestamp,
 }
 
-#[derive(Clone, Debug)]
-struct Entry {
-    answer: Answer,
-    expires: Timestamp,
-    /// From then on an answer that is used is worth fetching again.
-    refresh_from: Timestamp,
-    /// How often in a row there was no answer.
-    failures: u8,
-    denies_below: bool,
-}
-
-/// A key as it is kept: that of a name of ordinary length lies beside its entry.
-type StoredKey = SmallVec<[u8; 46]>;
-
-/// What entries count.
-#[derive(Clone, Debug)]
-struct Weights;
-
-impl Weighter<StoredKey, Entry> for Weights {
-    fn weight(&self, key: &StoredKey, entry: &Entry) -> u64 {
-        let key_bytes = if key.spilled() { key.len() } else { 0 };
-        (key_bytes + entry.answer.weight_bytes() + ENTRY_BYTES) as u64
-    }
-}
-
-/// Entries that had to make room.
-#[derive(Clone, Debug, Default)]
-struct Evictions(Arc<AtomicU64>);
-
-impl Lifecycle<StoredKey, Entry> for Evictions {
-    type RequestState = ();
-
-    fn before_evict(&self, (): &mut (), _: &StoredKey, _: &mut Entry) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn on_evict(&self, (): &mut (), _: StoredKey, _: Entry) {}
-}
-
 /// An answer that the cache gave.
 #[derive(Clone, Debug)]
 pub struct Hit {
@@ -145,9 +104,6 @@ pub struct Hit {
     pub is_ageing: bool,
 }
 
-/// Octets of an entry beside a long key and the answer: what the table, the lists of the policy and the allocator take,
-/// such that a full cache stays within its bound. Measured with `--bench cache`, a million SPF records.
-const ENTRY_BYTES: usize = 660;
 /// Time to live of an answer that serves past its end (RFC 8767 section 4).
 const STALE_TTL_SECONDS: u32 = 30;
 /// Answers that are kept for less are not fetched ahead: they would be all the time.
@@ -157,18 +113,11 @@ impl Cache {
     /// An empty cache.
     #[must_use]
     pub fn new(options: CacheOptions) -> Self {
-        let evictions = Evictions::default();
-        let entries = usize::try_from(options.bytes_max).unwrap_or(usize::MAX) / ENTRY_BYTES;
-        let sizes = OptionsBuilder::new().weight_capacity(options.bytes_max).estimated_items_capacity(entries).build();
-        // Both are given.
-        let sizes = sizes.expect("sizes of the cache");
-        let entries = quick_cache::sync::Cache::with_options(sizes, Weights, RandomState::default(), evictions.clone());
         Self {
-            entries,
+            entries: Table::new(options.bytes_max),
             options,
             reads: Reads::default(),
             inserts: AtomicU64::new(0),
-            evictions,
             has_deep_denial: AtomicBool::new(false),
         }
     }
@@ -191,7 +140,10 @@ impl Cache {
             self.live(key.octets(), now).or_else(|| self.denied_above(&mut key, now))
         });
         self.reads.count(found.is_some());
-        found.map(|entry| Hit { answer: entry.answer, expires: entry.expires, is_ageing: entry.refresh_from <= now })
+        found.map(|Entry { answer, details }| {
+            let ageing = Duration::from_millis(details.ageing_ms.into());
+            Hit { answer, expires: details.expires, is_ageing: details.expires <= now + ageing }
+        })
     }
 
     /// An answer whose time is over, for as long as [`CacheOptions::stale_max`] allows: what there is when no server
@@ -200,7 +152,8 @@ impl Cache {
     pub fn stale(&self, question: &Question, now: Timestamp) -> Option<Answer> {
         let mut key = Key::new(question);
         let is_usable = |entry: &Entry| {
-            !matches!(entry.answer.outcome(), Outcome::Failed(_)) && now < entry.expires + self.options.stale_max
+            !matches!(entry.answer.outcome(), Outcome::Failed(_))
+                && now < entry.details.expires + self.options.stale_max
         };
         let found = self.entries.get(key.octets()).filter(is_usable).or_else(|| {
             key.widen();
@@ -220,7 +173,7 @@ impl Cache {
         }
         keys.sort();
         keys.dedup();
-        keys.iter().filter(|key| self.entries.remove(key.as_slice()).is_some()).count()
+        keys.iter().filter(|key| self.entries.remove(key)).count()
     }
 
     /// Keeps an answer, or notes a failure; what may not be kept is left out.
@@ -247,22 +200,23 @@ impl Cache {
         if denies_name {
             key.widen();
         }
-        self.put(&key, answer.clone(), now + time, time, failures);
+        self.put(&key, answer.clone(), (now + time, time), failures, now);
     }
 
     /// Puts in an answer until `expires`; `time` is how long it is kept when it comes from the servers.
-    fn put(&self, key: &Key, answer: Answer, expires: Timestamp, time: Duration, failures: u8) {
+    fn put(&self, key: &Key, answer: Answer, (expires, time): (Timestamp, Duration), failures: u8, now: Timestamp) {
         let is_denial = *answer.outcome() == Outcome::NxDomain && answer.denied_name().is_none();
         let denies_below = is_denial && self.denies_below(&answer);
         if denies_below {
             self.has_deep_denial.store(true, Ordering::Relaxed);
         }
         let is_worth_it = matches!(answer.outcome(), Outcome::Records(_)) && time >= REFRESHED_TIME_MIN;
-        let ageing_ms = if is_worth_it { time.as_millis() as u64 / 10 } else { 0 };
-        let refresh_from = Timestamp::from_milliseconds(expires.milliseconds().saturating_sub(ageing_ms));
+        let ageing_ms = if is_worth_it { u32::try_from(time.as_millis() / 10).unwrap_or(u32::MAX) } else { 0 };
         self.inserts.fetch_add(1, Ordering::Relaxed);
-        let entry = Entry { answer, expires, refresh_from, failures, denies_below };
-        self.entries.insert(StoredKey::from_slice(key.octets()), entry);
+        let stale_ms = u64::try_from(self.options.stale_max.as_millis()).unwrap_or(u64::MAX);
+        let over = Timestamp::from_milliseconds(now.milliseconds().saturating_sub(stale_ms));
+        let details = Details { expires, ageing_ms, failures, denies_below };
+        self.entries.insert(key.octets(), Entry { answer, details }, over);
     }
 
     /// Forgets everything.
@@ -284,14 +238,14 @@ impl Cache {
             hits,
             misses,
             inserts: self.inserts.load(Ordering::Relaxed),
-            evictions: self.evictions.0.load(Ordering::Relaxed),
-            entries: self.entries.len() as u64,
-            bytes: self.entries.weight(),
+            evictions: self.entries.evictions(),
+            entries: self.entries.len(),
+            bytes: self.entries.bytes(),
         }
     }
 
     fn live(&self, key: &[u8], now: Timestamp) -> Option<Entry> {
-        self.entries.get(key).filter(|entry| now < entry.expires)
+        self.entries.get(key).filter(|entry| now < entry.details.expires)
     }
 
     /// The denial of a name above the one of `key`, which becomes that name.
@@ -300,7 +254,7 @@ impl Cache {
             return None;
         }
         while key.climb() {
-            let found = self.live(key.octets(), now).filter(|entry| entry.denies_below);
+            let found = self.live(key.octets(), now).filter(|entry| entry.details.denies_below);
             if found.is_some() {
                 return found;
             }
@@ -331,7 +285,7 @@ impl Cache {
 
     /// Forgets a failure, after an answer that does not take its place.
     fn end_failure(&self, key: &[u8]) {
-        if self.entries.get(key).is_some_and(|entry| entry.failures > 0) {
+        if self.entries.get(key).is_some_and(|entry| entry.details.failures > 0) {
             self.entries.remove(key);
         }
     }
@@ -339,7 +293,7 @@ impl Cache {
     /// How often in a row the question has failed, this time included; `None` when there is nothing to note, because a
     /// good answer is still in force (a failure must not erase it) or the failure was noted by another lookup.
     fn failures_in_a_row(&self, key: &[u8], failure: Failure, now: Timestamp) -> Option<u8> {
-        let Some(before) = self.entries.get(key) else { return Some(1) };
+        let Some(Entry { details: before, .. }) = self.entries.get(key) else { return Some(1) };
         if now < before.expires {
             return None;
         }

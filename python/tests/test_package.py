@@ -61,7 +61,7 @@ def test_the_wheel_carries_its_licences() -> None:
     for name, words in [("LICENSE-MIT", "Permission is hereby granted"), ("LICENSE-APACHE", "Apache License")]:
         assert words in names[name].locate().read_text()  # type: ignore[attr-defined]
     others = names["THIRD-PARTY-LICENCES.txt"].locate().read_text()  # type: ignore[attr-defined]
-    for crate in ("aws-lc-rs", "pyo3", "quick_cache", "rustls"):
+    for crate in ("aws-lc-rs", "pyo3", "smallvec", "rustls"):
         assert f"\n{crate} " in others
 
 

@@ -83,12 +83,12 @@ impl Cache {
         writeln!(out, "{HEADER} {VERSION}\n; NAME TYPE END TTL AD OUTCOME DATA, written at {}", now.seconds())?;
         let (mut line, mut count) = (String::new(), 0);
         for of_every_type in [false, true] {
-            for (key, entry) in self.entries.iter() {
-                if entry.expires <= now || key.starts_with(&Key::EVERY_TYPE) != of_every_type {
+            for (key, entry) in self.entries.entries() {
+                if entry.details.expires <= now || key.starts_with(&Key::EVERY_TYPE) != of_every_type {
                     continue;
                 }
                 line.clear();
-                let is_entry = write_entry(&key, &entry.answer, entry.expires, &mut line).is_some();
+                let is_entry = write_entry(&key, &entry.answer, entry.details.expires, &mut line).is_some();
                 if is_entry && line.len() <= LINE_BYTES_MAX {
                     out.write_all(line.as_bytes())?;
                     count += 1;
@@ -146,7 +146,7 @@ impl Cache {
         if self.live(key.octets(), now).is_some() || self.live(every_type.octets(), now).is_some() {
             return Restored::Known;
         }
-        self.put(&key, entry.answer, expires, time, 0);
+        self.put(&key, entry.answer, (expires, time), 0, now);
         Restored::Kept
     }
 }

@@ -188,6 +188,12 @@ impl Answer {
         self.0.dmarc.get_or_init(|| dmarc::Published::read(self.texts()))
     }
 
+    /// How many share this answer, one of them being whoever asks. Reads the one place of memory that a clone writes.
+    #[must_use]
+    pub fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
     /// TXT records, empty for every other outcome.
     #[must_use]
     pub fn texts(&self) -> &[Txt] {
