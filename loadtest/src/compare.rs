@@ -261,8 +261,7 @@ fn postfix_row(
         run.map_err(|error| error.to_string())
     };
     let closed = |time| Load::Closed { in_flight: POSTFIX_SESSIONS, time };
-    let mut accepted = run(&Load::Closed { in_flight: 1, time: knee::ALONE })?.total.right;
-    accepted += run(&closed(times.warm_up))?.total.right;
+    let mut accepted = run(&closed(times.warm_up))?.total.right;
     deliver(&sink, accepted)?;
     let (tree, filter_tree) = (Tree::new(settings.processes.clone()), Tree::new(filters));
     let (before, filter_before, began) = (tree.usage(), filter_tree.usage(), Instant::now());

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::world::{Program, World};
@@ -22,25 +22,24 @@ pub(crate) const POLICYD_PROCESSES_MAX: usize = 16;
 
 /// A filter on libmilter that does nothing.
 pub(crate) fn null(world: &World) -> io::Result<Stack> {
-    let program = world.folder.join("null_milter");
-    let output = Command::new("cc")
-        .args(["-O2", "-o"])
-        .arg(&program)
-        .arg("-I")
-        .arg(world.rival("usr/include"))
-        .args(["-x", "c", "-"])
-        .args(["-x", "none"])
-        .arg(world.rival("usr/lib/x86_64-linux-gnu/libmilter.so"))
-        .arg("-lpthread")
-        .stdin(fs::File::open(world.file("null_milter.c", include_str!("../../null/null_milter.c"))?)?)
-        .output()?;
-    if !output.status.success() {
-        return Err(io::Error::other(format!("cc: {}", String::from_utf8_lossy(&output.stderr))));
-    }
+    let library = world.rival("usr/lib/x86_64-linux-gnu/libmilter.so").display().to_string();
+    let program = compiled(world, "null_milter", include_str!("../../null/null_milter.c"), &[&library])?;
     let address = world.socket("null");
     let mut running = world.spawn("null", &program, &[&address.to_string()], &world.places.target)?;
     running.wait_for_milter(&address)?;
     Ok(Stack { programs: vec![running], legs: vec![Leg::Milter(address)], claims: Claims::NONE })
+}
+
+/// A C program or library that belongs to the comparison.
+fn compiled(world: &World, name: &str, source: &str, more: &[&str]) -> io::Result<PathBuf> {
+    let (program, source) = (world.folder.join(name), world.file(&format!("{name}.c"), source)?);
+    let mut compiler = Command::new("cc");
+    compiler.args(["-O2", "-o"]).arg(&program).arg("-I").arg(world.rival("usr/include")).arg(source).args(more);
+    let output = compiler.args(["-ldl", "-lpthread"]).output()?;
+    if output.status.success() {
+        return Ok(program);
+    }
+    Err(io::Error::other(format!("cc: {}", String::from_utf8_lossy(&output.stderr))))
 }
 
 /// OpenDKIM: DKIM alone.
@@ -61,8 +60,11 @@ pub(crate) fn opendkim(world: &World) -> io::Result<Stack> {
     );
     let config = world.file("opendkim.conf", &text)?;
     let program = world.rival("usr/sbin/opendkim");
-    let mut running =
-        world.spawn("opendkim", &program, &["-f", "-x", &config.display().to_string()], &world.places.target)?;
+    let one_reader =
+        compiled(world, "one_reader.so", include_str!("../../rivals/one_reader.c"), &["-shared", "-fPIC"])?;
+    let preload = format!("LD_PRELOAD={}", one_reader.display());
+    let arguments = [&preload, &program.display().to_string(), "-f", "-x", &config.display().to_string()];
+    let mut running = world.spawn("opendkim", Path::new("env"), &arguments, &world.places.target)?;
     running.wait_for_milter(&address)?;
     let claims = Claims { dkim: true, ..Claims::NONE };
     Ok(Stack { programs: vec![running], legs: vec![Leg::Milter(address)], claims })

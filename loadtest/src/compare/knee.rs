@@ -33,8 +33,6 @@ const WAIT_MAX: Duration = Duration::from_millis(100);
 const PARTS: [f64; 6] = [1.0, 0.95, 0.9, 0.8, 0.7, 0.5];
 /// Messages under way when a target is given as much as it takes.
 const SATURATION: u32 = 8;
-/// How long messages go one at a time at first.
-pub(crate) const ALONE: Duration = Duration::from_millis(500);
 /// Messages a second that the slowest target keeps up with.
 pub(crate) const COMMON_RATE: f64 = 100.0;
 
@@ -68,9 +66,6 @@ pub(crate) fn find(
         is_alive()?;
         run.map_err(|error| error.to_string())
     };
-    // One message at a time at first: OpenDKIM's resolver reads its configuration in whichever thread asks first, and
-    // ends the program where several do.
-    run(&Load::Closed { in_flight: 1, time: ALONE })?;
     run(&Load::Closed { in_flight: SATURATION, time: times.warm_up })?;
     let saturated = run(&Load::Closed { in_flight: SATURATION, time: times.saturation })?;
     let mut knee = None;

@@ -75,9 +75,12 @@ impl World {
         SocketAddr::from((RESOLVER, 53))
     }
 
-    /// A socket in the folder.
+    /// A socket in the folder, where none is left of a former run: libmilter refuses to take its place.
     pub(crate) fn socket(&self, name: &str) -> Address {
-        Address::Unix(self.folder.join(format!("{name}.sock")))
+        let path = self.folder.join(format!("{name}.sock"));
+        // Mostly there is none.
+        let _ = fs::remove_file(&path);
+        Address::Unix(path)
     }
 
     /// Writes a configuration file; gives its path.
