@@ -6,6 +6,9 @@
 //! `cargo bench -p mailproof-benches --bench instructions [-- FILTER]`, with `gungraun-runner` of the same version found
 //! in the path or named by `GUNGRAUN_RUNNER`.
 
+// The macros make items that nobody sees.
+#![allow(missing_docs)]
+
 use std::hint::black_box;
 
 use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
