@@ -28,7 +28,7 @@ version=$(sed -nE 's/^gungraun = .*"=?([0-9.]+)".*/\1/p' Cargo.toml)
 runner=$PWD/target/tools/bin/gungraun-runner
 install_runner() {
     [ -x "$runner" ] && grep -qs "\"gungraun-runner $version " target/tools/.crates.toml && return 0
-    cargo install --quiet --locked --force --root target/tools --target-dir target/tools/build gungraun-runner --version "$version"
+    cargo install --quiet --debug --locked --force --root target/tools --target-dir target/tools/build gungraun-runner --version "$version"
 }
 
 count_instructions() {
@@ -62,6 +62,12 @@ if [ "$what" = short ]; then
 fi
 count_instructions || [ "$what" = all ] || exit 0
 if [ "$what" = all ]; then
+    # Those that are compared and are not in Rust; without them their rows say so.
+    [ -e target/node/node_modules/mailauth ] || npm install --silent --no-audit --no-fund --prefix target/node mailauth@4 ||
+        echo "mailauth is not there"
+    .venv/bin/python -c 'import spf, dkim' 2>/dev/null ||
+        { python3 -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check -r scripts/oracles.txt; } ||
+        echo "dkimpy and pyspf are not there"
     rm -rf target/criterion
     cargo bench --quiet --package mailproof-benches --bench cases || exit 1
     cargo bench --quiet --package mailproof-benches --bench allocations -- --table "$out/allocations.csv" || exit 1

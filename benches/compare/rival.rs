@@ -21,8 +21,11 @@ pub(crate) struct Words {
 impl Words {
     /// The first word that is another; words that were not looked for do not count.
     pub(crate) fn difference(&self, expected: &Self) -> Option<String> {
-        let pairs =
-            [("spf", &self.spf, &expected.spf), ("dkim", &self.dkim, &expected.dkim), ("dmarc", &self.dmarc, &expected.dmarc)];
+        let pairs = [
+            ("spf", &self.spf, &expected.spf),
+            ("dkim", &self.dkim, &expected.dkim),
+            ("dmarc", &self.dmarc, &expected.dmarc),
+        ];
         let (what, said, _) = pairs.into_iter().find(|(_, said, expected)| *said != "-" && said != expected)?;
         Some(format!("{what}={said}"))
     }
