@@ -63,7 +63,7 @@ fi
 count_instructions || [ "$what" = all ] || exit 0
 if [ "$what" = all ]; then
     # Those that are compared and are not in Rust; without them their rows say so.
-    [ -e target/node/node_modules/mailauth ] || npm install --silent --no-audit --no-fund --prefix target/node mailauth@4 ||
+    [ -e target/node/node_modules/mailauth ] || npm install --silent --no-audit --no-fund --prefix target/node mailauth@4.13.3 ||
         echo "mailauth is not there"
     .venv/bin/python -c 'import spf, dkim' 2>/dev/null ||
         { python3 -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check -r scripts/oracles.txt; } ||

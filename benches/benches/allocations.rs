@@ -12,7 +12,7 @@ use mailproof_benches::messages::{Kind, SIZES_KIB, message};
 static ALLOCATOR: Counting = Counting;
 
 fn main() -> io::Result<()> {
-    let (mut table, mut print) = (String::new(), |name: &str, asked: Allocations| {
+    let (mut table, print) = (String::new(), |name: &str, asked: Allocations| {
         println!("{name:<44}{:>12}{:>14}", asked.count, asked.bytes);
     });
     println!("{:<44}{:>12}{:>14}", "case", "allocations", "octets");

@@ -67,7 +67,7 @@ pub fn svg(record: &Record, former: Option<&Record>, table: &str) -> String {
         (0, false) => "each step of the scale is ten times the one before; the mark is the former record".to_owned(),
         (hidden, _) => format!("{hidden} more in the record"),
     };
-    let _ = write!(svg, "<text class=\"foot\" x=\"{NAMES}\" y=\"{:.1}\">{foot}</text></svg>\n", height - 10.0);
+    let _ = writeln!(svg, "<text class=\"foot\" x=\"{NAMES}\" y=\"{:.1}\">{foot}</text></svg>", height - 10.0);
     svg
 }
 
