@@ -21,7 +21,7 @@ corpus:
 	@cargo run --quiet --release --package mailproof-testkit -- corpus
 
 bench:
-	@cargo bench --package mailproof-benches
+	@bash scripts/bench.sh
 
 fuzz:
 	@bash scripts/fuzz.sh $(FUZZ_SECONDS)

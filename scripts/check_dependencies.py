@@ -43,7 +43,7 @@ def allowed(expression: str) -> bool:
         token = tokens[index]
         if index + 2 < len(tokens) and tokens[index + 1] == "WITH":
             token, index = f"{token} WITH {tokens[index + 2]}", index + 2
-        words.append({"OR": "or", "AND": "and", "(": "(", ")": ")"}.get(token, str(token in LICENCES)))
+        words.append({"OR": "or", "AND": "and", "(": "(", ")": ")"}.get(token.upper(), str(token in LICENCES)))
         index += 1
     return bool(eval(" ".join(words), {"__builtins__": {}}))  # only the words above reach this line
 

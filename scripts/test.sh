@@ -122,6 +122,13 @@ check "differential: mail-auth, pyspf, dkimpy" cargo run --quiet --package mailp
 check "demo" make --no-print-directory demo
 cargo build --quiet --package mailproof-cli --package mailproof-loadtest
 check "load scenarios, short" target/debug/mailproof-loadtest scenario --quiet --mailproof target/debug/mailproof
+count_instructions() {
+    scripts/bench.sh --short --gate | tee "$log/instructions"
+    local code=${PIPESTATUS[0]}
+    skipped=$((skipped + $(grep -c '^SKIPPED: ' "$log/instructions")))
+    return "$code"
+}
+check "instructions of the short cases" count_instructions
 if [ "$long" = --long ]; then
     check "differential, long" cargo run --quiet --release --package mailproof-testkit -- differential --count 200000 --python-count 20000
     cargo_tests "every DNS fault, 20,000 messages a row" --release --package mailproof --test faults -- --ignored

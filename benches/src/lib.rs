@@ -15,6 +15,9 @@
 //! ```
 
 pub mod allocations;
+pub mod cases;
 pub mod mail_auth_side;
 pub mod mailproof_side;
 pub mod messages;
+pub mod picture;
+pub mod record;

@@ -1,14 +1,11 @@
-//! Messages of a chosen size and kind, always the same but for the time of the signature, and the DNS that makes them
-//! pass.
+//! Messages of a chosen size and kind, always the same, and the DNS that makes them pass.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use mail_auth::common::crypto::{RsaKey, Sha256};
-use mail_auth::common::headers::HeaderWriter;
-use mail_auth::dkim::{Canonicalization, DkimSigner};
+use mailproof::proto::dkim::{self, BodyHashes, Canonicalization, SigningKey, SigningPlan};
+use mailproof::proto::dns::Name;
+use mailproof::proto::message::HeaderIndex;
 
 /// What a body is made of.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -60,7 +57,8 @@ pub fn texts() -> Vec<(&'static str, String)> {
         ("_spf.example.com", include("100")),
         ("_spf2.example.com", include("101")),
         ("_spf3.example.com", "v=spf1 ip4:198.51.102.0/24 ip4:192.0.2.64/26 ip6:2001:db8:102::/48 ~all".to_owned()),
-        ("s1._domainkey.example.org", format!("v=DKIM1; k=rsa; p={}", STANDARD.encode(public_key()))),
+        ("s1._domainkey.example.org", key().record().expect("a key has a record")),
+        ("s2._domainkey.mail.example.com", key().record().expect("a key has a record")),
         ("_dmarc.example.org", "v=DMARC1; p=reject; rua=mailto:dmarc@example.org".to_owned()),
     ]
 }
@@ -68,19 +66,47 @@ pub fn texts() -> Vec<(&'static str, String)> {
 /// A signed message whose body has `kib` KiB, give or take a line.
 #[must_use]
 pub fn message(kind: Kind, kib: usize) -> Vec<u8> {
-    let mut message = header(kind);
-    message.push_str("\r\n");
-    message.push_str(&body(kind, kib * 1024));
-    let signature = DkimSigner::from_key(key())
-        .domain("example.org")
-        .selector("s1")
-        .headers(["From", "To", "Subject", "Date", "Message-ID", "MIME-Version", "Content-Type"])
-        .header_canonicalization(Canonicalization::Relaxed)
-        .body_canonicalization(Canonicalization::Relaxed)
-        .sign(message.as_bytes())
-        .expect("a key of ours signs")
-        .to_header();
-    (signature + &message).into_bytes()
+    signed(kind, kib, 1)
+}
+
+/// The same with up to two signatures: that of the author, and above it that of whoever sends for them.
+///
+/// # Panics
+/// Never: the key of the benchmarks signs.
+#[must_use]
+pub fn signed(kind: Kind, kib: usize, signatures: usize) -> Vec<u8> {
+    let mut message = header(kind) + "\r\n" + &body(kind, kib * 1024);
+    let key = key();
+    for (domain, selector) in SIGNERS.into_iter().take(signatures) {
+        let domain = Name::parse(domain).expect("a name");
+        let plan = SigningPlan {
+            domain: &domain,
+            selector,
+            identity: None,
+            header_form: Canonicalization::Relaxed,
+            body_form: Canonicalization::Relaxed,
+            names: &["From", "To", "Subject", "Date", "Message-ID", "MIME-Version", "Content-Type"],
+            oversigned: &[],
+            signed_at: Some(SIGNED_AT),
+            expires_at: None,
+        };
+        let (head, text) = message.split_once("\r\n\r\n").expect("a header ends");
+        let mut bodies = BodyHashes::new();
+        plan.want_body(&mut bodies);
+        bodies.update(text.as_bytes());
+        bodies.finish();
+        let mut index = HeaderIndex::default();
+        let octets = &message.as_bytes()[..head.len() + 2];
+        let field = dkim::sign(&plan, &key, index.scan(octets), &bodies).expect("a key of ours signs");
+        message.insert_str(0, &field);
+    }
+    message.into_bytes()
+}
+
+/// [`texts`] as a zone file.
+#[must_use]
+pub fn zone_text() -> String {
+    texts().iter().map(|(name, text)| format!("{name}: [{{TXT: '{text}'}}]\n")).collect()
 }
 
 /// A body of `bytes` octets, give or take a line.
@@ -166,14 +192,15 @@ fn words(body: &mut String, sequence: &mut Sequence, from: usize, to: usize) {
 }
 
 /// A test key, published here: it signs nothing else.
-fn key() -> RsaKey<Sha256> {
-    #[allow(deprecated)] // the other constructor wants a crate for the type of its argument
-    RsaKey::from_pkcs8_der(include_bytes!("../data/signing-key.pk8")).expect("the key file is a key")
+fn key() -> SigningKey {
+    SigningKey::read(include_bytes!("../data/signing-key.pk8")).expect("the key file is a key")
 }
 
-fn public_key() -> Vec<u8> {
-    key().public_key()
-}
+/// Who signs, and with which selector.
+const SIGNERS: [(&str, &str); 2] = [("example.org", "s1"), ("mail.example.com", "s2")];
+
+/// The day of the message: the same octets each time.
+const SIGNED_AT: u64 = 1_761_297_242;
 
 /// A fixed pseudo-random sequence (Knuth's MMIX constants).
 struct Sequence(u64);

@@ -1,0 +1,175 @@
+//! Those that are compared: in this process, or programs that are asked over their standard input.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use mailproof_benches::mail_auth_side::MailAuth;
+use mailproof_benches::mailproof_side::Mailproof;
+
+/// The results of one message, in the words of RFC 8601; `-` for what somebody does not look at.
+#[derive(Clone, Debug)]
+pub(crate) struct Words {
+    pub(crate) spf: String,
+    pub(crate) dkim: String,
+    pub(crate) dmarc: String,
+}
+
+impl Words {
+    /// The first word that is another; words that were not looked for do not count.
+    pub(crate) fn difference(&self, expected: &Self) -> Option<String> {
+        let pairs = [
+            ("spf", &self.spf, &expected.spf),
+            ("dkim", &self.dkim, &expected.dkim),
+            ("dmarc", &self.dmarc, &expected.dmarc),
+        ];
+        let (what, said, _) = pairs.into_iter().find(|(_, said, expected)| *said != "-" && said != expected)?;
+        Some(format!("{what}={said}"))
+    }
+}
+
+/// One of those compared, with what it looks at.
+pub(crate) struct Rival {
+    name: &'static str,
+    does: &'static str,
+    way: Way,
+}
+
+enum Way {
+    Mailproof { it: Box<Mailproof>, messages: Messages },
+    MailAuth { it: Box<MailAuth>, messages: Messages },
+    Program { child: Child, to: ChildStdin, from: BufReader<ChildStdout> },
+}
+
+/// Files that were read once.
+#[derive(Default)]
+struct Messages(HashMap<PathBuf, Vec<u8>>);
+
+/// All that are there, Mailproof first, and why others are not.
+pub(crate) fn all(folder: &Path) -> (Vec<Rival>, Vec<(&'static str, String)>) {
+    let whole = "SPF, DKIM, DMARC";
+    let mut rivals = vec![
+        Rival {
+            name: "mailproof",
+            does: whole,
+            way: Way::Mailproof { it: Box::default(), messages: Messages::default() },
+        },
+        Rival {
+            name: "mail-auth 0.13.3",
+            does: whole,
+            way: Way::MailAuth { it: Box::default(), messages: Messages::default() },
+        },
+    ];
+    let mut absent = vec![
+        ("hickory-resolver", "DNS only: `cargo bench -p mailproof-benches --bench dns`".to_owned()),
+        ("viaspf", "no program around it yet".to_owned()),
+        ("libopendkim, libspf2", "no program around them yet; the daemons: `mailproof-loadtest compare`".to_owned()),
+    ];
+    let programs = [
+        ("dkimpy and pyspf", "SPF, DKIM", ".venv/bin/python", "benches/compare/python_rival.py"),
+        ("mailauth (Node)", whole, "node", "benches/compare/node_rival.js"),
+    ];
+    for (name, does, program, script) in programs {
+        match start(program, script, folder) {
+            Ok(way) => rivals.push(Rival { name, does, way }),
+            Err(reason) => absent.push((name, reason)),
+        }
+    }
+    (rivals, absent)
+}
+
+impl Rival {
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What it looks at.
+    pub(crate) fn does(&self) -> &'static str {
+        self.does
+    }
+
+    /// Judges one message so many times; gives its words and how long all of them took.
+    pub(crate) fn judge(&mut self, path: &Path, count: u32) -> io::Result<(Words, Duration)> {
+        match &mut self.way {
+            Way::Mailproof { it, messages } => {
+                let message = messages.of(path)?;
+                let started = Instant::now();
+                for _ in 1..count {
+                    std::hint::black_box(it.any_verdict(message));
+                }
+                let verdict = it.any_verdict(message);
+                let took = started.elapsed();
+                let dkim = verdict.dkim.first().map_or("none", |signature| signature.result.word());
+                Ok((words(verdict.spf.result.word(), dkim, verdict.dmarc.result.word()), took))
+            }
+            Way::MailAuth { it, messages } => {
+                let message = messages.of(path)?;
+                let started = Instant::now();
+                for _ in 1..count {
+                    std::hint::black_box(it.any_verdict(message));
+                }
+                let (field, dkim) = it.any_verdict(message);
+                let took = started.elapsed();
+                let of = |name: &str| if field.contains(&format!("{name}=pass")) { "pass" } else { "fail" };
+                Ok((words(of("spf"), if dkim { "pass" } else { "fail" }, of("dmarc")), took))
+            }
+            Way::Program { to, from, .. } => {
+                writeln!(to, "{count} {}", path.display())?;
+                to.flush()?;
+                let mut line = String::new();
+                from.read_line(&mut line)?;
+                let mut said = line.split_whitespace();
+                let mut next = || said.next().ok_or_else(|| io::Error::other("it ended"));
+                let (spf, dkim, dmarc, took) = (next()?, next()?, next()?, next()?);
+                let took = Duration::from_nanos(took.parse().map_err(io::Error::other)?);
+                Ok((words(spf, dkim, dmarc), took))
+            }
+        }
+    }
+}
+
+impl Drop for Rival {
+    fn drop(&mut self) {
+        if let Way::Program { child, .. } = &mut self.way {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Messages {
+    fn of(&mut self, path: &Path) -> io::Result<&[u8]> {
+        if !self.0.contains_key(path) {
+            self.0.insert(path.to_owned(), fs::read(path)?);
+        }
+        Ok(self.0.get(path).map_or(&[], Vec::as_slice))
+    }
+}
+
+fn words(spf: &str, dkim: &str, dmarc: &str) -> Words {
+    Words { spf: spf.to_owned(), dkim: dkim.to_owned(), dmarc: dmarc.to_owned() }
+}
+
+/// A program says `ready`, or why it is not.
+fn start(program: &str, script: &str, folder: &Path) -> Result<Way, String> {
+    let mut command = Command::new(program);
+    command.arg(script).arg(folder.join("world.json")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| format!("{program}: {error}"))?;
+    let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err("it has no standard input and output".to_owned());
+    };
+    let mut from = BufReader::new(from);
+    let mut line = String::new();
+    match from.read_line(&mut line) {
+        Ok(_) if line.trim() == "ready" => Ok(Way::Program { child, to, from }),
+        _ => {
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(if line.is_empty() { "it ended at once".to_owned() } else { line.trim().to_owned() })
+        }
+    }
+}

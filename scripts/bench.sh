@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Measures, writes benches/record/<machine>/<day>.csv and a picture for each table, and says what moved.
+# Usage: scripts/bench.sh [--instructions | --short] [--gate]
+#   --instructions  counts instructions only          --short  only a few of them, and writes nothing: for `make test`
+#   --gate          fails when an instruction count moved by more than 0.5 % since the former record of this machine
+set -u
+cd "$(dirname "$0")/.."
+what=all
+gate=()
+for word in "$@"; do
+    case $word in
+    --instructions | --short) what=${word#--} ;;
+    --gate) gate=(--gate) ;;
+    *)
+        printf 'bench.sh: unknown: %s\n' "$word" >&2
+        exit 64
+        ;;
+    esac
+done
+out=$PWD/target/bench
+counts=$out/instructions
+mkdir -p "$out"
+rm -rf "$counts"
+sources=()
+
+# The program that runs callgrind has to be of the version of the crate.
+version=$(sed -nE 's/^gungraun = .*"=?([0-9.]+)".*/\1/p' Cargo.toml)
+runner=$PWD/target/tools/bin/gungraun-runner
+install_runner() {
+    [ -x "$runner" ] && grep -qs "\"gungraun-runner $version " target/tools/.crates.toml && return 0
+    cargo install --quiet --debug --locked --force --root target/tools --target-dir target/tools/build gungraun-runner --version "$version"
+}
+
+count_instructions() {
+    if ! command -v valgrind >/dev/null; then
+        echo "SKIPPED: instructions: valgrind is not there"
+        return 1
+    fi
+    if ! install_runner >"$out/runner.log" 2>&1; then
+        tail -n 3 "$out/runner.log"
+        echo "SKIPPED: instructions: gungraun-runner $version can not be installed"
+        return 1
+    fi
+    GUNGRAUN_RUNNER=$runner GUNGRAUN_HOME=$counts cargo bench --quiet --package mailproof-benches --bench instructions -- \
+        "$@" >"$out/instructions.log" 2>&1 || {
+        tail -n 20 "$out/instructions.log"
+        echo "FAILED: instructions"
+        exit 1
+    }
+    sources+=(--instructions "$counts")
+}
+
+record() {
+    cargo run --quiet --release --package mailproof-benches --example record -- --day "$(date -u +%F)" \
+        --commit "$(git describe --always --dirty 2>/dev/null || echo unknown)" "${gate[@]}" "$@"
+}
+
+if [ "$what" = short ]; then
+    count_instructions 'instructions::list::short::*' || exit 0
+    record --dry "${sources[@]}"
+    exit
+fi
+count_instructions || [ "$what" = all ] || exit 0
+if [ "$what" = all ]; then
+    # Those that are compared and are not in Rust; without them their rows say so.
+    [ -e target/node/node_modules/mailauth ] || npm install --silent --no-audit --no-fund --prefix target/node mailauth@4.13.3 ||
+        echo "mailauth is not there"
+    .venv/bin/python -c 'import spf, dkim' 2>/dev/null ||
+        { python3 -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check -r scripts/oracles.txt; } ||
+        echo "dkimpy and pyspf are not there"
+    rm -rf target/criterion
+    cargo bench --quiet --package mailproof-benches --bench cases || exit 1
+    cargo bench --quiet --package mailproof-benches --bench allocations -- --table "$out/allocations.csv" || exit 1
+    cargo run --quiet --release --package mailproof-benches --example compare -- --table "$out/compare.csv" || exit 1
+    sources+=(--times target/criterion --table "$out/allocations.csv" --table "$out/compare.csv")
+fi
+record "${sources[@]}"
