@@ -92,6 +92,7 @@ setgid_group = mail
 default_privs = nobody
 maillog_file = /dev/stdout
 import_environment = MAIL_CONFIG MAIL_DEBUG MAIL_LOGTAG TZ LANG=C LD_LIBRARY_PATH PYTHONPATH PYTHONDONTWRITEBYTECODE
+export_environment = TZ MAIL_CONFIG LANG LD_LIBRARY_PATH PYTHONPATH PYTHONDONTWRITEBYTECODE
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 myhostname = mx.receiver.example
