@@ -105,8 +105,10 @@ impl World {
         let mut random = Random::of_case(plan.seed, WORLD_CASE);
         let mut windows = |rate: usize| -> Vec<Option<(u64, u64)>> {
             let window = |random: &mut Random| {
-                let from = random.below(8_000) as u64;
-                (from, from + random.between(200, 150_000) as u64)
+                // About when records change, it matters most.
+                let about = plan.revoked_ms.map(|moment| moment.saturating_sub(random.below(3_000) as u64));
+                let from = about.unwrap_or_else(|| random.below(8_000) as u64);
+                (from, from + random.between(200, if about.is_some() { 600_000 } else { 150_000 }) as u64)
             };
             (0..plan.servers).map(|_| (rate > 0 && random.chance(rate.max(50))).then(|| window(&mut random))).collect()
         };
@@ -202,6 +204,16 @@ impl World {
             rest = after;
         }
         self.wires[wire].last_arrival = at;
+    }
+
+    /// When the last of what mail servers have sent comes.
+    pub(super) fn last_arrival(&self) -> u64 {
+        self.wires.iter().map(|wire| wire.last_arrival).max().unwrap_or(0)
+    }
+
+    /// When the last of what a mail server has sent comes.
+    pub(super) fn arrival(&self, wire: usize) -> u64 {
+        self.wires[wire].last_arrival
     }
 
     /// The filter still holds its end of a wire.
