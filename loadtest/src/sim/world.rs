@@ -264,7 +264,7 @@ impl World {
                 self.note(1, wire as u64, || format!("mail server {wire} connects"));
                 self.incoming.push_back(wire);
             }
-            Event::ToFilter { wire, octets, is_reset } => self.to_filter(wire, octets, is_reset),
+            Event::ToFilter { wire, octets, is_reset } => self.filter_hears(wire, octets, is_reset),
             Event::ToMailServer { wire, octets } => {
                 self.note(2, octets.len() as u64, || format!("mail server {wire} hears {} octets", octets.len()));
                 self.heard.push((wire, Heard::Octets(octets)));
@@ -276,7 +276,7 @@ impl World {
         }
     }
 
-    fn to_filter(&mut self, wire: usize, octets: Option<Vec<u8>>, is_reset: bool) {
+    fn filter_hears(&mut self, wire: usize, octets: Option<Vec<u8>>, is_reset: bool) {
         let length = octets.as_ref().map_or(0, Vec::len);
         self.note(4, length as u64, || format!("{length} octets of mail server {wire} come, reset {is_reset}"));
         self.wires[wire].is_reset |= is_reset;
