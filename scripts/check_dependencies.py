@@ -23,7 +23,7 @@ MAY_USE = {
     "mailproof-benches": {"mailproof", "mailproof-io", "mailproof-proto", "mailproof-kernels", "mailproof-testkit"},
     "mailproof-ffi": {"mailproof", "mailproof-explain", "mailproof-proto"},
     "mailproof-fault-dns": {"mailproof", "mailproof-proto", "mailproof-testkit"},
-    "mailproof-loadtest": {"mailproof", "mailproof-fault-dns", "mailproof-proto", "mailproof-testkit"},
+    "mailproof-loadtest": {"mailproof", "mailproof-fault-dns", "mailproof-milter", "mailproof-proto", "mailproof-testkit"},
 }
 TEST_ONLY = {"mailproof-testkit", "mailproof-fault-dns"}
 # The core decides and does nothing else.

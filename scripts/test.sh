@@ -129,6 +129,7 @@ count_instructions() {
     return "$code"
 }
 check "instructions of the short cases" count_instructions
+check "simulator, 2,000 seeds" target/debug/mailproof-loadtest sim --seeds 2000 --from 1
 if [ "$long" = --long ]; then
     check "differential, long" cargo run --quiet --release --package mailproof-testkit -- differential --count 200000 --python-count 20000
     cargo_tests "every DNS fault, 20,000 messages a row" --release --package mailproof --test faults -- --ignored
@@ -140,6 +141,8 @@ if [ "$long" = --long ]; then
     for backend in uring epoll; do
         check "load scenarios, $backend" target/release/mailproof-loadtest scenario --long --quiet --backend "$backend"
     done
+    check "simulator, 200,000 seeds" target/release/mailproof-loadtest sim --seeds 200000
+    check "simulator, planted bugs" scripts/planted_bugs.sh
     check "hostile inputs, timed" cargo run --quiet --release --package mailproof-testkit -- hostile
 fi
 

@@ -259,9 +259,11 @@ impl Engine {
     /// The engine's time when a clock that started with it shows `running`.
     #[cfg(feature = "network")]
     pub(crate) fn time_at(&self, running: Timestamp) -> Timestamp {
-        match self.shared.clock {
+        match &self.shared.clock {
             Clock::Running { .. } => running,
-            Clock::Fixed(now) => now,
+            Clock::Fixed(now) => *now,
+            #[cfg(feature = "simulation")]
+            Clock::Simulated(_) => running,
         }
     }
 
@@ -469,23 +471,8 @@ impl EngineBuilder {
             #[cfg(not(any(feature = "blocking-resolver", feature = "network")))]
             None => return Err(ResolverError::NoServers { path: None }),
         };
-        let options = prepared(Arc::new(self.options), &dns);
-        let cache = Cache::new(self.cache);
         let clock = self.fixed_time.map_or_else(Clock::system, Clock::Fixed);
-        let shared = Arc::new(Shared {
-            dns,
-            cache,
-            clock,
-            generation: AtomicU64::new(0),
-            #[cfg(feature = "network")]
-            refreshers: OnceLock::new(),
-        });
-        let engine = Engine {
-            options,
-            shared,
-            #[cfg(feature = "network")]
-            workers: None,
-        };
+        let engine = Engine::without_threads(self.options, dns, self.cache, clock);
         #[cfg(feature = "network")]
         if let Dns::Network(options) = &engine.shared.dns {
             if options.servers.is_empty() {
@@ -496,6 +483,41 @@ impl EngineBuilder {
             return Ok(Engine { workers: Some(workers), ..engine });
         }
         Ok(engine)
+    }
+}
+
+impl Engine {
+    fn without_threads(options: Options, dns: Dns, cache: CacheOptions, clock: Clock) -> Self {
+        let options = prepared(Arc::new(options), &dns);
+        let shared = Shared {
+            dns,
+            cache: Cache::new(cache),
+            clock,
+            generation: AtomicU64::new(0),
+            #[cfg(feature = "network")]
+            refreshers: OnceLock::new(),
+        };
+        Self {
+            options,
+            shared: Arc::new(shared),
+            #[cfg(feature = "network")]
+            workers: None,
+        }
+    }
+
+    /// An engine whose workers the simulation runs, one for each driver.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn simulated(
+        options: Options,
+        network: NetworkOptions,
+        cache: CacheOptions,
+        clock: Arc<AtomicU64>,
+        start: impl FnOnce(&Self, NetworkOptions) -> Workers,
+    ) -> Self {
+        let engine = Self::without_threads(options, Dns::Network(network.clone()), cache, Clock::Simulated(clock));
+        let workers = Arc::new(start(&engine, network));
+        let _ = engine.shared.refreshers.set(Arc::downgrade(&workers));
+        Self { workers: Some(workers), ..engine }
     }
 }
 
@@ -578,10 +600,16 @@ impl AnswerSource for ReadySource<'_> {
 }
 
 /// The time of day, going forward only.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Clock {
-    Running { started: Timestamp, at: Instant },
+    Running {
+        started: Timestamp,
+        at: Instant,
+    },
     Fixed(Timestamp),
+    /// Milliseconds, as whoever simulates sets them.
+    #[cfg(feature = "simulation")]
+    Simulated(Arc<AtomicU64>),
 }
 
 impl Clock {
@@ -591,10 +619,12 @@ impl Clock {
         Self::Running { started, at: Instant::now() }
     }
 
-    fn now(self) -> Timestamp {
+    fn now(&self) -> Timestamp {
         match self {
-            Self::Running { started, at } => started + at.elapsed(),
-            Self::Fixed(now) => now,
+            Self::Running { started, at } => *started + at.elapsed(),
+            Self::Fixed(now) => *now,
+            #[cfg(feature = "simulation")]
+            Self::Simulated(clock) => Timestamp::from_milliseconds(clock.load(Ordering::Relaxed)),
         }
     }
 }

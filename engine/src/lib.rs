@@ -26,6 +26,7 @@
 //! | `dns-over-tls` | encrypted questions to servers that prove their name (RFC 7858, RFC 8310) |
 //! | `tokio-uring` | conversations over the streams of a program that lives on tokio-uring |
 //! | `zone-files` (default) | DNS from files: YAML and RFC 1035 master files |
+//! | `simulation` | the workers on one thread, over a network and a clock that are simulated: for tests |
 //! | `cross-check` | the same message through the crate mail-auth, for a second opinion |
 //!
 //! With none of them there is no thread and no socket: the questions come out of a [`Session`], and whoever drives it
@@ -43,6 +44,8 @@ mod recent;
 pub mod resolver;
 pub mod service;
 mod session;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 #[cfg(feature = "tokio-uring")]
 pub mod tokio_uring;
 #[cfg(feature = "zone-files")]

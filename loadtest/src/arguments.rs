@@ -46,6 +46,8 @@ pub enum Command {
     Scenario(ScenarioArguments),
     /// Drive this and its rivals with the same stream, and print the table
     Compare(CompareArguments),
+    /// Play the same parts in virtual time, with faults drawn from seeds, and check what has to hold
+    Sim(SimArguments),
     /// Run a milter that reads everything and says nothing, until it is told to end
     Null(NullArguments),
     /// Run a program for each connection, as Postfix's spawn(8) does
@@ -247,6 +249,35 @@ pub struct CompareArguments {
     /// Where the report goes.
     #[command(flatten)]
     pub output: OutputArguments,
+}
+
+/// Arguments of `sim`.
+#[derive(Args, Debug)]
+pub struct SimArguments {
+    /// How many seeds
+    #[arg(long, value_name = "N", default_value_t = 2_000)]
+    pub seeds: u64,
+    /// The first seed [default: another every time]
+    #[arg(long, value_name = "SEED")]
+    pub from: Option<u64>,
+    /// This seed alone, with everything that happens
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "from"])]
+    pub seed: Option<u64>,
+    /// Make that one smaller as long as it fails; of several it is done anyway
+    #[arg(long, requires = "seed")]
+    pub shrink: bool,
+    /// Troubles that do not happen, joined by commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub off: Vec<String>,
+    /// Connections, or messages as CONNECTION.MESSAGE, that are left out, joined by commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub without: Vec<String>,
+    /// No message is handed in whole, beside the milter
+    #[arg(long)]
+    pub no_jobs: bool,
+    /// Every message is the shortest one
+    #[arg(long)]
+    pub short: bool,
 }
 
 /// Arguments of `null`.

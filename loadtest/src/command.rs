@@ -87,6 +87,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Compare(arguments) => crate::compare::run(&arguments),
         Command::Spawn(arguments) => spawn(&arguments),
         Command::Scenario(arguments) => crate::scenario::run(&arguments),
+        Command::Sim(arguments) => crate::sim::command(&arguments),
     };
     match outcome {
         Ok(Outcome::Good) => ExitCode::SUCCESS,

@@ -9,7 +9,7 @@
 mod dialogue;
 mod engine;
 mod findings;
-mod milter;
+pub(crate) mod milter;
 mod policy;
 mod settings;
 mod slot;

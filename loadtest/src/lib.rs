@@ -29,6 +29,7 @@
 //! | [`drive`] | the generator |
 //! | [`measure`] | counts, latencies, what processes cost |
 //! | [`report`] | a run as JSON, HTML and text |
+//! | [`sim`] | the same parts on one thread, in virtual time, with faults drawn from a seed |
 #![forbid(unsafe_code)]
 
 pub mod arguments;
@@ -41,6 +42,7 @@ pub mod null;
 pub mod plan;
 pub mod report;
 pub mod scenario;
+pub mod sim;
 pub mod sink;
 pub mod spawner;
 pub mod target;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::epoll::Epoll;
 use crate::ring::Ring;
+#[cfg(feature = "simulation")]
+use crate::simulated::{Network, Simulated};
 use crate::socket::{Kind, SocketId, Sockets, State};
 use crate::waker::Waker;
 
@@ -193,6 +195,8 @@ pub(crate) enum Place {
 enum Means {
     Ring(Box<Ring>),
     Epoll(Box<Epoll>),
+    #[cfg(feature = "simulation")]
+    Simulated(Box<Simulated>),
 }
 
 impl fmt::Debug for Means {
@@ -200,6 +204,8 @@ impl fmt::Debug for Means {
         f.write_str(match self {
             Self::Ring(_) => "Ring",
             Self::Epoll(_) => "Epoll",
+            #[cfg(feature = "simulation")]
+            Self::Simulated(_) => "Simulated",
         })
     }
 }
@@ -268,6 +274,35 @@ impl Driver {
         })
     }
 
+    /// A driver whose sockets, clock and peers are those of a simulation. It never sleeps: [`wait`](Self::wait) carries out
+    /// what was asked for, and whoever simulates decides when to look.
+    ///
+    /// # Errors
+    /// [`DriverError::System`] when the process has no descriptor left.
+    #[cfg(feature = "simulation")]
+    pub fn simulated(network: Box<dyn Network>, options: Options) -> Result<Self, DriverError> {
+        let waker = Waker::new().map_err(|source| DriverError::System { step: "eventfd", source })?;
+        Ok(Self {
+            sockets: Sockets::default(),
+            means: Means::Simulated(Box::new(Simulated::new(network))),
+            waker,
+            backend: Backend::Epoll,
+            options,
+            connecting: Vec::new(),
+            found: VecDeque::new(),
+            was_woken: false,
+            statistics: Statistics::default(),
+        })
+    }
+
+    /// Whether a wait would end at once: somebody used the waker, or something is there to be told.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn has_events(&self) -> bool {
+        let has_news = matches!(&self.means, Means::Simulated(simulated) if simulated.has_news());
+        has_news || self.was_woken || !self.found.is_empty() || self.waker.is_wanted()
+    }
+
     /// Takes a connected datagram socket.
     ///
     /// # Errors
@@ -298,7 +333,40 @@ impl Driver {
         }
         rustix::io::ioctl_fionbio(&socket, true)
             .map_err(|errno| DriverError::System { step: "ioctl", source: errno.into() })?;
-        Ok(self.sockets.insert(socket, kind))
+        let id = self.sockets.insert(socket, kind);
+        #[cfg(feature = "simulation")]
+        if let Means::Simulated(simulated) = &mut self.means {
+            simulated.adopt(&mut self.sockets, id);
+        }
+        Ok(id)
+    }
+
+    /// Makes a datagram socket that is connected to a peer, by a port that the kernel draws. It shares the port with nobody,
+    /// so that nobody else on this machine can take what comes for it. `receive_bytes` is the room for datagrams that wait;
+    /// the system may allow less.
+    ///
+    /// # Errors
+    /// As [`Driver::add_datagram`], and when the process has no descriptor left or the address cannot be reached from here.
+    pub fn connect_datagram(&mut self, peer: SocketAddr, receive_bytes: usize) -> Result<SocketId, DriverError> {
+        #[cfg(feature = "simulation")]
+        if let Means::Simulated(simulated) = &mut self.means {
+            if self.sockets.len() >= self.options.sockets_max {
+                return Err(DriverError::TooManySockets { limit: self.options.sockets_max });
+            }
+            return simulated.connect_datagram(&mut self.sockets, peer);
+        }
+        let system = |step| move |errno: Errno| DriverError::System { step, source: errno.into() };
+        let (family, local): (_, SocketAddr) = match peer {
+            SocketAddr::V4(_) => (AddressFamily::INET, (Ipv4Addr::UNSPECIFIED, 0).into()),
+            SocketAddr::V6(_) => (AddressFamily::INET6, (Ipv6Addr::UNSPECIFIED, 0).into()),
+        };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None).map_err(system("socket"))?;
+        // The system's bound may be lower: then it is what it is.
+        let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, receive_bytes);
+        rustix::net::bind(&socket, &local).map_err(system("bind"))?;
+        rustix::net::connect(&socket, &peer).map_err(system("connect"))?;
+        self.add_datagram(socket)
     }
 
     /// Starts to connect a stream; [`Event::Connected`] follows, or [`Event::Ended`], at the latest at the deadline.
@@ -308,6 +376,12 @@ impl Driver {
     pub fn connect(&mut self, peer: SocketAddr, deadline: Instant) -> Result<SocketId, DriverError> {
         if self.sockets.len() >= self.options.sockets_max {
             return Err(DriverError::TooManySockets { limit: self.options.sockets_max });
+        }
+        #[cfg(feature = "simulation")]
+        if let Means::Simulated(simulated) = &mut self.means {
+            let id = simulated.connect(&mut self.sockets, peer)?;
+            self.connecting.push((deadline, id));
+            return Ok(id);
         }
         let system = |step| move |errno: Errno| DriverError::System { step, source: errno.into() };
         let family = if peer.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
@@ -326,6 +400,8 @@ impl Driver {
         match &mut self.means {
             Means::Ring(ring) => ring.watch_connect(&mut self.sockets, id),
             Means::Epoll(epoll) => epoll.update(&mut self.sockets, id),
+            #[cfg(feature = "simulation")]
+            Means::Simulated(simulated) => simulated.update(&mut self.sockets, id),
         }
         self.connecting.push((deadline, id));
         Ok(id)
@@ -338,6 +414,8 @@ impl Driver {
         match &mut self.means {
             Means::Ring(ring) => ring.receive(&mut self.sockets, id),
             Means::Epoll(epoll) => epoll.update(&mut self.sockets, id),
+            #[cfg(feature = "simulation")]
+            Means::Simulated(simulated) => simulated.update(&mut self.sockets, id),
         }
     }
 
@@ -348,6 +426,8 @@ impl Driver {
         match &mut self.means {
             Means::Ring(ring) => ring.pause(&mut self.sockets, id),
             Means::Epoll(epoll) => epoll.update(&mut self.sockets, id),
+            #[cfg(feature = "simulation")]
+            Means::Simulated(simulated) => simulated.update(&mut self.sockets, id),
         }
     }
 
@@ -361,6 +441,8 @@ impl Driver {
         match &mut self.means {
             Means::Ring(ring) => ring.send_datagram(&mut self.sockets, id, datagram),
             Means::Epoll(epoll) => epoll.send_datagram(&mut self.sockets, id, datagram),
+            #[cfg(feature = "simulation")]
+            Means::Simulated(simulated) => simulated.send_datagram(&mut self.sockets, id, datagram),
         }
     }
 
@@ -411,6 +493,8 @@ impl Driver {
         match &mut self.means {
             Means::Ring(ring) => ring.close(&mut self.sockets, id),
             Means::Epoll(epoll) => epoll.close(&mut self.sockets, id),
+            #[cfg(feature = "simulation")]
+            Means::Simulated(simulated) => simulated.close(&mut self.sockets, id),
         }
     }
 
@@ -448,6 +532,8 @@ impl Driver {
         match &self.means {
             Means::Ring(ring) => ring.count(&mut statistics),
             Means::Epoll(epoll) => epoll.count(&mut statistics),
+            #[cfg(feature = "simulation")]
+            Means::Simulated(_) => {}
         }
         statistics
     }
@@ -456,6 +542,16 @@ impl Driver {
     #[must_use]
     pub fn socket_count(&self) -> usize {
         self.sockets.len()
+    }
+
+    /// The driver's clock: the machine's, unless it is simulated.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        #[cfg(feature = "simulation")]
+        if let Means::Simulated(simulated) = &self.means {
+            return simulated.now();
+        }
+        Instant::now()
     }
 
     /// The moment at which the driver itself has to act: a connection is given up.
@@ -472,13 +568,15 @@ impl Driver {
         let deadline = until.into_iter().chain(self.next_deadline()).min();
         let sleeps = self.found.is_empty() && !self.was_woken && self.waker.fall_asleep();
         let timeout = if sleeps {
-            deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+            deadline.map(|deadline| deadline.saturating_duration_since(self.now()))
         } else {
             Some(Duration::ZERO)
         };
         let result = match &mut self.means {
             Means::Ring(ring) => ring.wait(&mut self.sockets, timeout),
             Means::Epoll(epoll) => epoll.wait(&mut self.sockets, timeout),
+            #[cfg(feature = "simulation")]
+            Means::Simulated(simulated) => simulated.carry_out(&mut self.sockets),
         };
         if self.waker.wake_up() {
             self.was_woken = true;
@@ -495,6 +593,8 @@ impl Driver {
         match &mut self.means {
             Means::Ring(ring) => ring.glance(&mut self.sockets),
             Means::Epoll(epoll) => epoll.wait(&mut self.sockets, Some(Duration::ZERO)),
+            #[cfg(feature = "simulation")]
+            Means::Simulated(simulated) => simulated.carry_out(&mut self.sockets),
         }
     }
 
@@ -509,6 +609,8 @@ impl Driver {
                 None => match &mut self.means {
                     Means::Ring(ring) => ring.next(&mut self.sockets)?,
                     Means::Epoll(epoll) => epoll.next(&mut self.sockets)?,
+                    #[cfg(feature = "simulation")]
+                    Means::Simulated(simulated) => simulated.next(&mut self.sockets)?,
                 },
             };
             // Of a socket that was let go meanwhile nothing is told.
@@ -540,6 +642,8 @@ impl Driver {
             (Means::Ring(ring), Place::Buffer { kind, buffer, length }) => ring.octets(kind, buffer, length),
             (Means::Epoll(epoll), Place::Inbox) => epoll.datagram(),
             (Means::Epoll(epoll), Place::Room { length }) => epoll.room(length),
+            #[cfg(feature = "simulation")]
+            (Means::Simulated(simulated), Place::Room { length }) => simulated.room(length),
             // Places are made by the backend that is asked.
             _ => &[],
         }
@@ -553,6 +657,8 @@ impl Driver {
         match &mut self.means {
             Means::Ring(ring) => ring.list_sender(id),
             Means::Epoll(epoll) => epoll.list_sender(id),
+            #[cfg(feature = "simulation")]
+            Means::Simulated(simulated) => simulated.list_sender(id),
         }
     }
 
@@ -566,7 +672,7 @@ impl Driver {
         if self.connecting.is_empty() {
             return;
         }
-        let now = Instant::now();
+        let now = self.now();
         let (sockets, found) = (&mut self.sockets, &mut self.found);
         self.connecting.retain(|&(deadline, id)| {
             let Some(socket) = sockets.get(id).filter(|socket| socket.state == State::Connecting) else { return false };

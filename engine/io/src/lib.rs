@@ -54,6 +54,8 @@ mod driver;
 mod epoll;
 mod outbox;
 mod ring;
+#[cfg(feature = "simulation")]
+pub mod simulated;
 mod socket;
 mod waker;
 

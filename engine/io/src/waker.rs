@@ -46,6 +46,12 @@ impl Waker {
         self.shared.state.compare_exchange(BUSY, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
+    /// Somebody wants the driver.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.shared.state.load(Ordering::Acquire) == WANTED
+    }
+
     /// The driver has waited; true when somebody wanted it.
     pub(crate) fn wake_up(&self) -> bool {
         self.shared.state.swap(BUSY, Ordering::AcqRel) == WANTED

@@ -404,9 +404,10 @@ impl Verification {
         if now >= self.clock.since + MESSAGE_TIME_MAX {
             self.transcript.fail_open(Failure::TimedOut);
         } else if now >= self.clock.spf_since() + SPF_TIME_MAX {
-            for result in [&mut self.results.spf, &mut self.results.helo] {
-                result.get_or_insert_with(SpfOutcome::out_of_time);
-            }
+            let (mail_from, helo) = (self.envelope.mail_from.as_str(), self.envelope.helo.as_str());
+            let (_, domain) = spf::split_mail_from(mail_from, helo);
+            self.results.spf.get_or_insert_with(|| SpfOutcome::out_of_time(domain));
+            self.results.helo.get_or_insert_with(|| SpfOutcome::out_of_time(helo));
         }
     }
 

@@ -54,6 +54,27 @@ fn nothing_is_waited_for_past_its_deadline() {
     assert_eq!(verdict.dmarc.result, DmarcResult::TempError);
 }
 
+/// A slow DNS is no reason to refuse a message: SPF might have passed for the author's domain.
+#[test]
+fn spf_that_is_out_of_time_leaves_dmarc_undecided() {
+    let mut it = verification();
+    it.push(MESSAGE);
+    it.end();
+    let late = START + SPF_TIME_MAX;
+    let _ = it.poll(START, &mut NoSource);
+    while it.poll(late, &mut NoSource) != Progress::Done {
+        while let Some(question) = it.next_question() {
+            let policy = Txt(b"v=DMARC1; p=reject"[..].into());
+            let is_policy = question.to_string().starts_with("_dmarc.");
+            let outcome = if is_policy { Outcome::Records(RecordSet::Txt([policy].into())) } else { Outcome::NxDomain };
+            it.learn(&question, Answer::new(outcome, Some(60)));
+        }
+    }
+    let verdict = it.verdict().unwrap();
+    assert_eq!((verdict.spf.result, verdict.dmarc.result), (SpfResult::TempError, DmarcResult::TempError));
+    assert!(verdict.spf.domain.is_some());
+}
+
 /// A client on a thin line, or one that stalls, takes minutes for its header and its body: answers have their time all the
 /// same.
 #[test]

@@ -228,6 +228,12 @@ impl Conversations {
         self.count > 0
     }
 
+    /// Sockets without a conversation whose last octets are on their way.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn closing_count(&self) -> usize {
+        self.closing.len()
+    }
+
     /// Sockets of all conversations.
     pub(crate) fn sockets(&self) -> Vec<SocketId> {
         self.slots.iter().flatten().map(|hosted| hosted.socket).collect()

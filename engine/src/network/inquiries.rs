@@ -398,6 +398,21 @@ impl<W> Inquiries<W> {
         self.statistics
     }
 
+    /// What is held.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn census(&self) -> super::Census {
+        super::Census {
+            ports: self.ports.iter().filter(|port| port.is_open).count(),
+            links: self.links.iter().flatten().count(),
+            questions: self.by_question.len(),
+            in_flight: self.in_flight,
+            waiting: self.waiting.len(),
+            link_outstanding: self.links.iter().flatten().map(|link| link.outstanding.len()).max().unwrap_or(0),
+            question_places: self.table.len(),
+            ..super::Census::default()
+        }
+    }
+
     /// Whether this server has ever said anything.
     pub(crate) fn has_answered(&self) -> bool {
         self.servers.iter().any(|server| server.state.has_answered)

@@ -235,6 +235,12 @@ impl Jobs {
         !self.ready.is_empty()
     }
 
+    /// Messages under way.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn open_count(&self) -> usize {
+        self.open_count
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.open_count == 0
     }

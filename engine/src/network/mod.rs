@@ -28,6 +28,10 @@ pub(crate) use self::tls::TlsSetup;
 pub use self::tls::{TlsOptions, TlsProblem, TlsTrouble};
 pub use self::upstream::Upstream;
 pub(crate) use self::worker::Workers;
+#[cfg(feature = "simulation")]
+pub use self::worker::simulated::Census;
+#[cfg(feature = "simulation")]
+pub(crate) use self::worker::simulated::SimulatedWorkers;
 use crate::resolver::ResolverError;
 
 /// How an engine asks the DNS servers, and with how many threads.

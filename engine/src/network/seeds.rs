@@ -6,7 +6,7 @@ pub(crate) enum Seeds {
     /// From the system's generator, some hundred at a time.
     System { room: Box<[u8; ROOM_BYTES]>, used: usize },
     /// From a seed: the same stream every time, for simulations.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "simulation"))]
     Fixed(mailproof_proto::dns::lookup::Random),
 }
 
@@ -29,7 +29,7 @@ impl Seeds {
                 *used += size_of::<u64>();
                 number
             }
-            #[cfg(test)]
+            #[cfg(any(test, feature = "simulation"))]
             Self::Fixed(random) => random.next_u64(),
         }
     }

@@ -1,12 +1,8 @@
 //! The sockets of a worker: what each belongs to, and how the inquiries reach theirs.
 
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use mailproof_io::{Driver, Event, SocketId};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::inquiries::Network;
 use super::tls::{Tls, TlsSetup, TlsTrouble};
@@ -95,20 +91,21 @@ impl Sockets {
     /// Octets came over a connection to a server; afterwards `octets` are those of DNS messages.
     pub(crate) fn link_received(&mut self, socket: SocketId, octets: &mut Vec<u8>) -> LinkStep {
         let Some(tls) = self.tls.as_mut().filter(|tls| tls.has(socket)) else { return LinkStep::Open };
-        tls.received(socket, octets, &mut self.driver, Instant::now())
+        let now = self.driver.now();
+        tls.received(socket, octets, &mut self.driver, now)
     }
 
     /// A connection to a server ended by itself.
     pub(crate) fn link_ended(&mut self, socket: SocketId) {
         if let Some(tls) = &mut self.tls {
-            tls.ended(socket, Instant::now());
+            tls.ended(socket, self.driver.now());
         }
         self.close(socket);
     }
 
     /// A connection to a server whose handshake takes too long.
     pub(crate) fn next_late_link(&mut self) -> Option<SocketId> {
-        self.tls.as_mut()?.next_late(Instant::now())
+        self.tls.as_mut()?.next_late(self.driver.now())
     }
 
     /// The moment at which there is a late one.
@@ -133,8 +130,7 @@ impl Network for Sockets {
     fn open_port(&mut self, server: usize) -> Option<u32> {
         // To a server that is asked over TLS nothing goes in clear, whatever the lookup says.
         let upstream = self.servers.get(server).filter(|upstream| upstream.tls_name.is_none())?;
-        let socket = datagram_socket(upstream.address).ok()?;
-        let socket = self.driver.add_datagram(socket).ok()?;
+        let socket = self.driver.connect_datagram(upstream.address, RECEIVE_BUFFER_BYTES).ok()?;
         self.set_role(socket, Role::Port(socket));
         self.driver.receive(socket);
         Some(socket.index() as u32)
@@ -153,7 +149,7 @@ impl Network for Sockets {
     }
 
     fn open_link(&mut self, server: usize) -> Option<u32> {
-        let now = Instant::now();
+        let now = self.driver.now();
         let deadline = now + self.connect_time;
         let upstream = self.servers.get(server)?;
         if upstream.tls_name.is_some() && !self.tls.as_ref().is_some_and(|tls| tls.may_connect(server, now)) {
@@ -182,20 +178,4 @@ impl Network for Sockets {
     fn close_link(&mut self, link: u32) {
         self.close_port(link);
     }
-}
-
-/// A socket connected to a server, by a port that the kernel draws. It shares the port with nobody, so that nobody else
-/// on this machine can take its answers.
-fn datagram_socket(server: SocketAddr) -> io::Result<OwnedFd> {
-    let (family, local): (_, SocketAddr) = match server {
-        SocketAddr::V4(_) => (AddressFamily::INET, (Ipv4Addr::UNSPECIFIED, 0).into()),
-        SocketAddr::V6(_) => (AddressFamily::INET6, (Ipv6Addr::UNSPECIFIED, 0).into()),
-    };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
-    // The system's bound may be lower: then it is what it is.
-    let _ = sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER_BYTES);
-    rustix::net::bind(&socket, &local)?;
-    rustix::net::connect(&socket, &server)?;
-    Ok(socket)
 }

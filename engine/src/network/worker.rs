@@ -32,7 +32,7 @@ use crate::service::{Peer, Service};
 pub(crate) struct Workers {
     threads: Vec<Thread>,
     options: NetworkOptions,
-    hasher: std::hash::RandomState,
+    owners: Owners,
     next_job: AtomicUsize,
     process: u32,
     backend: Backend,
@@ -144,12 +144,12 @@ enum Waiter {
     Worker(usize, Local),
 }
 
-struct Worker {
+pub(super) struct Worker {
     number: usize,
     engine: Engine,
     peers: Vec<Arc<Inbox>>,
     inbox: Arc<Inbox>,
-    hasher: std::hash::RandomState,
+    owners: Owners,
     sockets: Sockets,
     inquiries: Inquiries<Waiter>,
     jobs: Jobs,
@@ -189,13 +189,13 @@ impl Workers {
             0 => thread::available_parallelism().map_or(1, usize::from),
             count => count,
         };
-        let hasher = std::hash::RandomState::new();
+        let owners = Owners::Random(std::hash::RandomState::new());
         let (mut threads, mut inboxes) = (Vec::new(), Vec::new());
         let mut starts = Vec::new();
         for number in 0..count {
             let (send_inbox, receive_inbox) = mpsc::channel();
             let (start, started) = mpsc::channel::<Vec<Arc<Inbox>>>();
-            let (engine, options, hasher, tls) = (engine.clone(), options.clone(), hasher.clone(), tls.clone());
+            let (engine, options, owners, tls) = (engine.clone(), options.clone(), owners.clone(), tls.clone());
             let body = move || {
                 let driver = match Driver::new(options.backend, mailproof_io::Options::default()) {
                     Ok(driver) => driver,
@@ -215,7 +215,7 @@ impl Workers {
                 }
                 // Without its peers the start has failed elsewhere.
                 if let Ok(peers) = started.recv() {
-                    Worker::new(number, engine, peers, inbox, hasher, driver, options, tls).run();
+                    Worker::new(number, engine, peers, inbox, owners, driver, options, tls, Seeds::system()).run();
                 }
             };
             let spawned = thread::Builder::new().name(format!("mailproof-{number}")).spawn(body);
@@ -234,7 +234,7 @@ impl Workers {
         let backend = threads.first().map_or(Backend::Epoll, |(_, backend)| backend.clone());
         let threads = threads.into_iter().map(|(thread, _)| thread).collect();
         let next_job = AtomicUsize::new(0);
-        Ok(Self { threads, options, hasher, next_job, process: std::process::id(), backend })
+        Ok(Self { threads, options, owners, next_job, process: std::process::id(), backend })
     }
 
     /// Asks for answers, which come to `gathering`, each within the time of a lookup.
@@ -252,7 +252,7 @@ impl Workers {
         }
         let mut shares: Vec<Vec<Question>> = vec![Vec::new(); self.threads.len()];
         for question in questions {
-            shares[owner(&self.hasher, &question, self.threads.len())].push(question);
+            shares[self.owners.of(&question, self.threads.len())].push(question);
         }
         for (thread, questions) in self.threads.iter().zip(shares) {
             if !questions.is_empty() {
@@ -264,7 +264,7 @@ impl Workers {
     /// Fetches an answer again that is about to expire.
     pub(crate) fn prefetch(&self, question: &Question) {
         if self.options.prefetch && !self.is_in_another_process() {
-            let thread = &self.threads[owner(&self.hasher, question, self.threads.len())];
+            let thread = &self.threads[self.owners.of(question, self.threads.len())];
             thread.inbox.statistics.prefetches.fetch_add(1, Ordering::Relaxed);
             thread.inbox.put(Message::Prefetch(question.clone()));
         }
@@ -401,21 +401,22 @@ impl Worker {
         engine: Engine,
         peers: Vec<Arc<Inbox>>,
         inbox: Arc<Inbox>,
-        hasher: std::hash::RandomState,
+        owners: Owners,
         driver: Driver,
         options: NetworkOptions,
         tls: Option<TlsSetup>,
+        seeds: Seeds,
     ) -> Self {
-        let clock = (Instant::now(), engine.now());
+        let clock = (driver.now(), engine.now());
         let sockets = Sockets::new(driver, options.servers.clone(), options.connect_time, tls);
-        let inquiries = Inquiries::new(options.servers.len(), options, Seeds::system(), clock.1);
+        let inquiries = Inquiries::new(options.servers.len(), options, seeds, clock.1);
         Self {
             number,
             jobs: Jobs::new(engine.clone()),
             engine,
             peers,
             inbox,
-            hasher,
+            owners,
             sockets,
             inquiries,
             conversations: Conversations::new(clock.1),
@@ -434,24 +435,26 @@ impl Worker {
     }
 
     fn run(mut self) {
-        loop {
-            let until = self.wait_until();
-            if self.sockets.driver.wait(until).is_err() {
-                return self.give_up();
-            }
-            self.resume_listeners();
-            self.look();
-            self.take_messages();
-            self.work();
-            self.expire();
-            self.deliver();
-            if self.has_stopped() {
-                return self.give_up();
-            }
-        }
+        while self.turn() {}
+        self.give_up();
     }
 
-    fn wait_until(&self) -> Option<Instant> {
+    /// Waits, and does what there is to do then; false when the thread is to end.
+    pub(super) fn turn(&mut self) -> bool {
+        let until = self.wait_until();
+        if self.sockets.driver.wait(until).is_err() {
+            return false;
+        }
+        self.resume_listeners();
+        self.look();
+        self.take_messages();
+        self.work();
+        self.expire();
+        self.deliver();
+        !self.has_stopped()
+    }
+
+    pub(super) fn wait_until(&self) -> Option<Instant> {
         if self.jobs.has_ready() {
             return Some(self.clock.0);
         }
@@ -663,7 +666,7 @@ impl Worker {
 
     /// Asks on behalf of somebody on this thread, of the thread that the question belongs to.
     fn ask_for(&mut self, waiter: Local, question: Question, now: Timestamp) {
-        let worker = owner(&self.hasher, &question, self.peers.len());
+        let worker = self.owners.of(&question, self.peers.len());
         let left = match worker == self.number {
             true => Some(question),
             false => match self.peers[worker].offer(Message::AskFor { question, worker: self.number, waiter }) {
@@ -761,7 +764,7 @@ impl Worker {
 
     fn has_stopped(&mut self) -> bool {
         let Some(until) = self.stopping else { return false };
-        if Instant::now() >= until {
+        if self.sockets.driver.now() >= until {
             return true;
         }
         if !self.conversations.has_conversations() {
@@ -783,7 +786,7 @@ impl Worker {
     }
 
     /// This thread ends, or its sockets are of no use any more: everybody is answered with a failure.
-    fn give_up(&mut self) {
+    pub(super) fn give_up(&mut self) {
         for socket in self.conversations.sockets() {
             self.conversations.ended(socket.index());
         }
@@ -819,7 +822,7 @@ impl Worker {
     }
 
     fn now(&self) -> Timestamp {
-        self.clock.1 + self.clock.0.elapsed()
+        self.clock.1 + self.sockets.driver.now().saturating_duration_since(self.clock.0)
     }
 
     fn instant(&self, moment: Timestamp) -> Instant {
@@ -876,7 +879,29 @@ fn peer_of(stream: &OwnedFd) -> Peer {
     }
 }
 
-/// The worker that a question belongs to.
-fn owner(hasher: &std::hash::RandomState, question: &Question, worker_count: usize) -> usize {
-    if worker_count == 1 { 0 } else { hasher.hash_one(question) as usize % worker_count }
+/// Which worker a question belongs to.
+#[derive(Clone, Debug)]
+pub(super) enum Owners {
+    /// Nobody outside can tell.
+    Random(std::hash::RandomState),
+    /// The same in every run.
+    #[cfg(feature = "simulation")]
+    Fixed,
 }
+
+impl Owners {
+    fn of(&self, question: &Question, worker_count: usize) -> usize {
+        if worker_count == 1 {
+            return 0;
+        }
+        let hash = match self {
+            Self::Random(hasher) => hasher.hash_one(question),
+            #[cfg(feature = "simulation")]
+            Self::Fixed => std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default().hash_one(question),
+        };
+        hash as usize % worker_count
+    }
+}
+
+#[cfg(feature = "simulation")]
+pub(super) mod simulated;

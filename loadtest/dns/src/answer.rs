@@ -260,6 +260,17 @@ pub(crate) fn with_other_data(right: &Message, asked: &Asked<'_>) -> Message {
     reply
 }
 
+/// The reply becomes one to another question, of the same ID, that says what a poisoner would like to be believed.
+pub(crate) fn impostor(reply: &mut Message, asked: &Asked<'_>, ttl_seconds: u32) {
+    reply.fail(NOERROR);
+    question(Fault::WrongName, reply);
+    let data: &[u8] = if asked.code == TYPE_TXT { b"\x0bv=spf1 +all" } else { invented_data(asked.code) };
+    // Its own records, and the same for the name that was asked for.
+    for owner in [sibling(asked.name()), asked.name().to_vec()] {
+        reply.answer.push(Record { owner, code: asked.code, class: CLASS_IN, ttl_seconds, data: data.to_vec() });
+    }
+}
+
 /// A reply that nobody gave: one invented record.
 pub(crate) fn forged(question: &Question) -> Message {
     let (name, code) = (question.name.wire().to_vec(), question.kind.code());

@@ -41,6 +41,7 @@ mod draw;
 mod flood;
 mod message;
 mod plan;
+mod replies;
 mod server;
 mod statistics;
 mod timers;
@@ -51,6 +52,7 @@ pub use crate::plan::{
     BIT_FLIPS_MAX, CNAME_LINKS_MAX, Counts, Fault, MILLISECONDS_MAX, PLAN_FILE_BYTES_MAX, Plan, PlanError, RULES_MAX,
     Rule, Span, Stage, Transport,
 };
+pub use crate::replies::Replies;
 pub use crate::server::{Options, Server, THREADS_MAX};
 pub use crate::statistics::{QUESTIONS_MAX, Statistics};
 pub use crate::worker::TCP_CONNECTIONS_MAX;

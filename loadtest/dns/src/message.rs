@@ -158,6 +158,13 @@ impl Message {
         self.authority.push(Record { owner: owner.to_vec(), code: TYPE_SOA, class: CLASS_IN, ttl_seconds, data });
     }
 
+    /// No record lives longer, nor does what an SOA denies.
+    pub(crate) fn limit_times(&mut self, ttl_seconds: u32) {
+        for record in self.records_mut().filter(|record| record.code != TYPE_OPT) {
+            record.ttl_seconds = record.ttl_seconds.min(ttl_seconds);
+        }
+    }
+
     pub(crate) fn records_mut(&mut self) -> impl Iterator<Item = &mut Record> {
         self.answer.iter_mut().chain(&mut self.authority).chain(&mut self.additional)
     }

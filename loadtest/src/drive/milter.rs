@@ -411,7 +411,7 @@ fn change(command: u8, fields: &[u8], findings: &mut Findings, added: &mut Vec<A
     }
 }
 
-fn write_frame(out: &mut Vec<u8>, command: u8, fields: &[&[u8]]) {
+pub(crate) fn write_frame(out: &mut Vec<u8>, command: u8, fields: &[&[u8]]) {
     let length = 1 + fields.iter().map(|field| field.len()).sum::<usize>();
     out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
     out.push(command);
@@ -419,7 +419,7 @@ fn write_frame(out: &mut Vec<u8>, command: u8, fields: &[&[u8]]) {
 }
 
 /// A field with its value as a filter gets it: folded with LF, and without the space after the colon unless it wants that.
-fn field_frame(name: &[u8], value: &[u8], has_leading_space: bool) -> Vec<u8> {
+pub(crate) fn field_frame(name: &[u8], value: &[u8], has_leading_space: bool) -> Vec<u8> {
     let value = if has_leading_space { value } else { value.strip_prefix(b" ").unwrap_or(value) };
     let mut frame = Vec::with_capacity(name.len() + value.len() + 16);
     write_frame(&mut frame, b'L', &[name, b"\0", value, b"\0"]);
@@ -427,7 +427,7 @@ fn field_frame(name: &[u8], value: &[u8], has_leading_space: bool) -> Vec<u8> {
 }
 
 /// The fields of a header block, each without its last CRLF.
-fn fields(header: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn fields(header: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = header;
     std::iter::from_fn(move || {
         let mut end = 0;
@@ -444,7 +444,7 @@ fn fields(header: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-fn split_field(field: &[u8]) -> (Vec<u8>, Vec<u8>) {
+pub(crate) fn split_field(field: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let colon = memchr::memchr(b':', field).unwrap_or(field.len());
     let value = field.get(colon + 1..).unwrap_or_default();
     (field[..colon].to_vec(), value.iter().copied().filter(|octet| *octet != b'\r').collect())

@@ -159,10 +159,10 @@ impl SpfOutcome {
         Self::unevaluated(SpfResult::None, SpfProblem::NoClientAddress)
     }
 
-    /// The outcome of an evaluation that took too long (RFC 7208 section 4.6.4).
+    /// The outcome of an evaluation that took too long (RFC 7208 section 4.6.4). It names the domain, which may be aligned.
     #[must_use]
-    pub fn out_of_time() -> Self {
-        Self::unevaluated(SpfResult::TempError, SpfProblem::OutOfTime)
+    pub fn out_of_time(domain: &str) -> Self {
+        Self { domain: read_domain(domain), ..Self::unevaluated(SpfResult::TempError, SpfProblem::OutOfTime) }
     }
 
     fn unevaluated(result: SpfResult, problem: SpfProblem) -> Self {
@@ -307,18 +307,23 @@ impl SpfProblem {
 /// Checks the MAIL FROM identity (RFC 7208 section 2.4); `None` while answers are missing. The null reverse-path stands
 /// for `postmaster` at the HELO name.
 pub fn check_mail_from(check: &Check<'_>, options: &SpfOptions, answers: &mut Answers<'_>) -> Option<SpfOutcome> {
-    let (local_part, domain) = match check.mail_from.rsplit_once('@') {
-        Some(("", domain)) => (POSTMASTER, domain),
-        Some((local_part, domain)) => (local_part, domain),
-        None if check.mail_from.is_empty() => (POSTMASTER, check.helo),
-        None => (POSTMASTER, check.mail_from),
-    };
+    let (local_part, domain) = split_mail_from(check.mail_from, check.helo);
     check_sender(local_part, domain, check, options, answers)
 }
 
 /// Checks the HELO identity (RFC 7208 section 2.3); `None` while answers are missing.
 pub fn check_helo(check: &Check<'_>, options: &SpfOptions, answers: &mut Answers<'_>) -> Option<SpfOutcome> {
     check_sender(POSTMASTER, check.helo, check, options, answers)
+}
+
+/// Local-part and domain of the identity MAIL FROM (RFC 7208 section 2.4).
+pub(crate) fn split_mail_from<'a>(mail_from: &'a str, helo: &'a str) -> (&'a str, &'a str) {
+    match mail_from.rsplit_once('@') {
+        Some(("", domain)) => (POSTMASTER, domain),
+        Some((local_part, domain)) => (local_part, domain),
+        None if mail_from.is_empty() => (POSTMASTER, helo),
+        None => (POSTMASTER, mail_from),
+    }
 }
 
 /// RFC 7208 section 4.3: the local-part of a sender that has none.

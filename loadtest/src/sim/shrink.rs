@@ -1,0 +1,78 @@
+//! Makes a run that goes wrong smaller, as long as it goes wrong in the same way.
+
+use super::plan::{Cuts, Plan, Trouble};
+use super::run::Stage;
+use super::{Invariant, run};
+
+/// The cuts that leave a run in which the same thing does not hold; those to begin with among them.
+#[must_use]
+pub fn shrink(stage: &Stage, seed: u64, cuts: &Cuts, invariant: Invariant) -> Cuts {
+    let fails =
+        |cuts: &Cuts| run(stage, seed, cuts, false).violation.is_some_and(|violation| violation.invariant == invariant);
+    smallest(cuts, &Plan::draw(seed, &Cuts::default()), fails)
+}
+
+/// Cuts one thing after the other while the rest still fails, until nothing more can go.
+fn smallest(start: &Cuts, plan: &Plan, fails: impl Fn(&Cuts) -> bool) -> Cuts {
+    let mut kept = start.clone();
+    loop {
+        let before = kept.clone();
+        for change in changes(plan) {
+            let mut smaller = kept.clone();
+            change(&mut smaller);
+            if smaller != kept && fails(&smaller) {
+                kept = smaller;
+            }
+        }
+        if kept == before {
+            return kept;
+        }
+    }
+}
+
+type Change = Box<dyn Fn(&mut Cuts)>;
+
+/// Everything that can be left out, the largest first.
+fn changes(plan: &Plan) -> Vec<Change> {
+    let mut changes: Vec<Change> = vec![Box::new(|cuts| cuts.jobs = true)];
+    for connection in &plan.connections {
+        let number = connection.number;
+        changes.push(Box::new(move |cuts| {
+            cuts.connections.insert(number);
+        }));
+    }
+    for trouble in Trouble::ALL.into_iter().filter(|trouble| plan.rate(*trouble) > 0) {
+        changes.push(Box::new(move |cuts| {
+            cuts.off.insert(trouble);
+        }));
+    }
+    for connection in &plan.connections {
+        for message in &connection.messages {
+            let place = (connection.number, message.number);
+            changes.push(Box::new(move |cuts| {
+                cuts.messages.insert(place);
+            }));
+        }
+    }
+    changes.push(Box::new(|cuts| cuts.short = true));
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_needed_goes_and_what_is_stays() {
+        let plan = (0..)
+            .map(|seed| Plan::draw(seed, &Cuts::default()))
+            .find(|plan| plan.connections.len() == 3 && plan.rate(Trouble::Loss) > 0 && plan.rate(Trouble::Delay) > 0);
+        let plan = plan.unwrap();
+        // It needs the second connection and lost datagrams.
+        let fails = |cuts: &Cuts| !cuts.connections.contains(&1) && !cuts.off.contains(&Trouble::Loss);
+        let cuts = smallest(&Cuts::default(), &plan, fails);
+        assert_eq!(cuts.connections.iter().copied().collect::<Vec<_>>(), [0, 2]);
+        assert!(cuts.jobs && cuts.short && !cuts.off.contains(&Trouble::Loss) && cuts.off.contains(&Trouble::Delay));
+        assert!(fails(&cuts));
+    }
+}
