@@ -141,25 +141,37 @@ impl Cache {
         });
         self.reads.count(found.is_some());
         found.map(|Entry { answer, details }| {
-            let ageing = Duration::from_millis(details.ageing_ms.into());
+            let ageing = Duration::from_secs(details.ageing_seconds.into());
             Hit { answer, expires: details.expires, is_ageing: details.expires <= now + ageing }
         })
     }
 
     /// An answer whose time is over, for as long as [`CacheOptions::stale_max`] allows: what there is when no server
-    /// answers. It may be kept for 30 seconds (RFC 8767 section 4).
+    /// answers. It is in force for another 30 seconds, or less where the limit is nearer (RFC 8767 section 4); however
+    /// often that happens, the limit counts from the end that the servers gave.
     #[must_use]
     pub fn stale(&self, question: &Question, now: Timestamp) -> Option<Answer> {
         let mut key = Key::new(question);
-        let is_usable = |entry: &Entry| {
-            !matches!(entry.answer.outcome(), Outcome::Failed(_))
-                && now < entry.details.expires + self.options.stale_max
-        };
-        let found = self.entries.get(key.octets()).filter(is_usable).or_else(|| {
+        self.revived(&key, now).or_else(|| {
             key.widen();
-            self.entries.get(key.octets()).filter(is_usable)
-        })?;
-        Some(found.answer.capped(STALE_TTL_SECONDS))
+            self.revived(&key, now)
+        })
+    }
+
+    fn revived(&self, key: &Key, now: Timestamp) -> Option<Answer> {
+        let Entry { answer, mut details } = self.entries.get(key.octets())?;
+        let end_ms = details.expires.milliseconds().saturating_sub(details.late_ms.into());
+        let limit = Timestamp::from_milliseconds(end_ms) + self.options.stale_max;
+        if now >= limit || matches!(answer.outcome(), Outcome::Failed(_)) {
+            return None;
+        }
+        let answer = answer.capped(STALE_TTL_SECONDS);
+        if details.expires <= now {
+            details.expires = limit.min(now + Duration::from_secs(STALE_TTL_SECONDS.into()));
+            details.late_ms = u32::try_from(details.expires.milliseconds() - end_ms).unwrap_or(u32::MAX);
+            self.entries.insert(key.octets(), Entry { answer: answer.clone(), details }, self.over(now));
+        }
+        Some(answer)
     }
 
     /// Forgets what is known of one name: every type, and whether it exists. Gives how many entries there were.
@@ -211,12 +223,16 @@ impl Cache {
             self.has_deep_denial.store(true, Ordering::Relaxed);
         }
         let is_worth_it = matches!(answer.outcome(), Outcome::Records(_)) && time >= REFRESHED_TIME_MIN;
-        let ageing_ms = if is_worth_it { u32::try_from(time.as_millis() / 10).unwrap_or(u32::MAX) } else { 0 };
+        let ageing_seconds = if is_worth_it { u16::try_from(time.as_secs() / 10).unwrap_or(u16::MAX) } else { 0 };
         self.inserts.fetch_add(1, Ordering::Relaxed);
+        let details = Details { expires, late_ms: 0, ageing_seconds, failures, denies_below };
+        self.entries.insert(key.octets(), Entry { answer, details }, self.over(now));
+    }
+
+    /// What ended by then serves no more, not even as a stale answer.
+    fn over(&self, now: Timestamp) -> Timestamp {
         let stale_ms = u64::try_from(self.options.stale_max.as_millis()).unwrap_or(u64::MAX);
-        let over = Timestamp::from_milliseconds(now.milliseconds().saturating_sub(stale_ms));
-        let details = Details { expires, ageing_ms, failures, denies_below };
-        self.entries.insert(key.octets(), Entry { answer, details }, over);
+        Timestamp::from_milliseconds(now.milliseconds().saturating_sub(stale_ms))
     }
 
     /// Forgets everything.

@@ -273,7 +273,6 @@ impl Engine {
         if matches!(answer.outcome(), Outcome::Failed(_))
             && let Some(stale) = self.shared.cache.stale(question, now)
         {
-            self.shared.cache.insert(question, &stale, now);
             return stale;
         }
         self.shared.cache.insert(question, &answer, now);

@@ -280,3 +280,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_serves_past_its_end_does_so_up_to_the_limit_however_often_it_is_asked_for() {
+    let cache = Cache::new(CacheOptions { stale_max: Duration::from_secs(100), ..Default::default() });
+    let question = txt("a.example");
+    cache.insert(&question, &records(60), START);
+    assert!(cache.get(&question, after(60)).is_none());
+    for seconds in [60, 61, 90, 125] {
+        assert!(cache.stale(&question, after(seconds)).is_some_and(|answer| answer.ttl_seconds() == Some(30)));
+        assert!(cache.get(&question, after(seconds)).is_some(), "in force again after {seconds} seconds");
+    }
+    assert!(cache.get(&question, after(154)).is_some());
+    assert!(cache.get(&question, after(155)).is_none(), "30 seconds from the last time");
+    assert!(cache.stale(&question, after(159)).is_some());
+    assert!(cache.get(&question, after(160)).is_none(), "never past the limit");
+    assert!(cache.stale(&question, after(160)).is_none());
+    let mut dump = Vec::new();
+    cache.dump(after(159), &mut dump).unwrap();
+    assert!(!String::from_utf8(dump).unwrap().contains("a.example"), "what is late is not carried on");
+    cache.insert(&question, &records(60), after(200));
+    assert!(cache.get(&question, after(259)).is_some());
+    assert!(cache.stale(&question, after(359)).is_some(), "a new answer has a new end");
+}

@@ -84,7 +84,10 @@ impl Cache {
         let (mut line, mut count) = (String::new(), 0);
         for of_every_type in [false, true] {
             for (key, entry) in self.entries.entries() {
-                if entry.details.expires <= now || key.starts_with(&Key::EVERY_TYPE) != of_every_type {
+                if entry.details.expires <= now
+                    || entry.details.late_ms > 0
+                    || key.starts_with(&Key::EVERY_TYPE) != of_every_type
+                {
                     continue;
                 }
                 line.clear();

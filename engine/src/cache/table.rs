@@ -34,8 +34,10 @@ pub(super) struct Entry {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Details {
     pub(super) expires: Timestamp,
+    /// How much later than the servers said that end is: for want of a newer answer. At most 49 days.
+    pub(super) late_ms: u32,
     /// For that long before its end an answer that is used is worth fetching again.
-    pub(super) ageing_ms: u32,
+    pub(super) ageing_seconds: u16,
     /// How often in a row there was no answer.
     pub(super) failures: u8,
     pub(super) denies_below: bool,
@@ -473,8 +475,13 @@ mod tests {
 
     /// An entry that is known again by its number.
     fn entry(number: u64) -> Entry {
-        let details =
-            Details { expires: Timestamp::from_seconds(number), ageing_ms: 0, failures: 0, denies_below: false };
+        let details = Details {
+            expires: Timestamp::from_seconds(number),
+            late_ms: 0,
+            ageing_seconds: 0,
+            failures: 0,
+            denies_below: false,
+        };
         Entry { answer: Answer::new(Outcome::NoData, Some(number as u32)), details }
     }
 
