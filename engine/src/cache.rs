@@ -21,6 +21,7 @@ use mailproof_proto::dns::{Answer, AnswerSource, Failure, Name, Outcome, Questio
 use mailproof_proto::time::Timestamp;
 
 use self::table::{Details, Entry, Table};
+use crate::hashing::Hashing;
 
 /// Answers of the DNS, for as long as they may be kept.
 #[derive(Debug)]
@@ -113,8 +114,12 @@ impl Cache {
     /// An empty cache.
     #[must_use]
     pub fn new(options: CacheOptions) -> Self {
+        Self::with_hashing(options, Hashing::random())
+    }
+
+    pub(crate) fn with_hashing(options: CacheOptions, hashing: Hashing) -> Self {
         Self {
-            entries: Table::new(options.bytes_max),
+            entries: Table::new(options.bytes_max, hashing),
             options,
             reads: Reads::default(),
             inserts: AtomicU64::new(0),

@@ -19,6 +19,8 @@ use mailproof_proto::verification::{Envelope, Options};
 
 use crate::cache::dump::{LoadError, Loaded};
 use crate::cache::{Cache, CacheOptions, CacheStatistics, Hit};
+#[cfg(feature = "simulation")]
+use crate::hashing::Hashing;
 #[cfg(feature = "network")]
 use crate::network::{
     CompletionQueue, Completions, Gathering, Job, NetworkOptions, NetworkStatistics, TlsSetup, Workers,
@@ -471,7 +473,7 @@ impl EngineBuilder {
             None => return Err(ResolverError::NoServers { path: None }),
         };
         let clock = self.fixed_time.map_or_else(Clock::system, Clock::Fixed);
-        let engine = Engine::without_threads(self.options, dns, self.cache, clock);
+        let engine = Engine::without_threads(self.options, dns, Cache::new(self.cache), clock);
         #[cfg(feature = "network")]
         if let Dns::Network(options) = &engine.shared.dns {
             if options.servers.is_empty() {
@@ -486,11 +488,11 @@ impl EngineBuilder {
 }
 
 impl Engine {
-    fn without_threads(options: Options, dns: Dns, cache: CacheOptions, clock: Clock) -> Self {
+    fn without_threads(options: Options, dns: Dns, cache: Cache, clock: Clock) -> Self {
         let options = prepared(Arc::new(options), &dns);
         let shared = Shared {
             dns,
-            cache: Cache::new(cache),
+            cache,
             clock,
             generation: AtomicU64::new(0),
             #[cfg(feature = "network")]
@@ -513,7 +515,8 @@ impl Engine {
         clock: Arc<AtomicU64>,
         start: impl FnOnce(&Self, NetworkOptions) -> Workers,
     ) -> Self {
-        let engine = Self::without_threads(options, Dns::Network(network.clone()), cache, Clock::Simulated(clock));
+        let (dns, cache) = (Dns::Network(network.clone()), Cache::with_hashing(cache, Hashing::Fixed));
+        let engine = Self::without_threads(options, dns, cache, Clock::Simulated(clock));
         let workers = Arc::new(start(&engine, network));
         let _ = engine.shared.refreshers.set(Arc::downgrade(&workers));
         Self { workers: Some(workers), ..engine }

@@ -37,6 +37,7 @@ pub mod cache;
 #[cfg(feature = "cross-check")]
 pub mod cross_check;
 mod engine;
+mod hashing;
 pub mod keygen;
 #[cfg(feature = "network")]
 pub mod network;

@@ -13,7 +13,6 @@
 //! gives it another one, of at most [`USES_MAX`]. Names that are asked for once push each other out and not those
 //! that are asked for again. Entries whose time is over go before any other.
 
-use std::hash::{BuildHasher, RandomState};
 use std::hint::black_box;
 use std::mem;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -22,6 +21,8 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use mailproof_proto::dns::Answer;
 use mailproof_proto::time::Timestamp;
 use smallvec::SmallVec;
+
+use crate::hashing::Hashing;
 
 /// What is kept under a key.
 #[derive(Clone, Debug)]
@@ -46,8 +47,7 @@ pub(super) struct Details {
 #[derive(Debug)]
 pub(super) struct Table {
     shards: Box<[Shard]>,
-    /// With a key of its own, so that nobody outside can choose names that fall together.
-    hasher: RandomState,
+    hashing: Hashing,
     shard_bytes_max: usize,
     evictions: AtomicU64,
 }
@@ -66,12 +66,12 @@ const USES_MAX: u8 = 3;
 const SLOTS: usize = 7;
 
 impl Table {
-    pub(super) fn new(bytes_max: u64) -> Self {
+    pub(super) fn new(bytes_max: u64, hashing: Hashing) -> Self {
         let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
         let count = 1 << (bytes_max / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX).ilog2();
         Self {
             shards: (0..count).map(|_| Shard::default()).collect(),
-            hasher: RandomState::new(),
+            hashing,
             shard_bytes_max: bytes_max / count,
             evictions: AtomicU64::new(0),
         }
@@ -147,7 +147,7 @@ impl Table {
     }
 
     fn hash(&self, key: &[u8]) -> Hash {
-        Hash(self.hasher.hash_one(key))
+        Hash(self.hashing.hash(key))
     }
 
     fn shard(&self, hash: Hash) -> &Shard {
@@ -490,6 +490,10 @@ mod tests {
         entry.details.expires.seconds()
     }
 
+    fn table(bytes_max: u64) -> Table {
+        Table::new(bytes_max, Hashing::random())
+    }
+
     /// Short keys and long ones, a few of which are the longest that lie in a record.
     fn key(number: usize) -> Vec<u8> {
         let mut key = number.to_be_bytes().to_vec();
@@ -499,7 +503,7 @@ mod tests {
 
     #[test]
     fn nothing_is_lost_below_the_bound() {
-        let table = Table::new(64 << 20);
+        let table = table(64 << 20);
         for index in 0..30_000 {
             table.insert(&key(index), entry(index as u64), NEVER);
         }
@@ -514,7 +518,7 @@ mod tests {
 
     #[test]
     fn names_asked_once_do_not_push_out_those_asked_again() {
-        let table = Table::new(1 << 20);
+        let table = table(1 << 20);
         let working_set: Vec<_> = (0..200).map(key).collect();
         for key in &working_set {
             table.insert(key, entry(1), NEVER);
@@ -531,7 +535,7 @@ mod tests {
 
     #[test]
     fn what_is_over_goes_first() {
-        let table = Table::new(1 << 20);
+        let table = table(1 << 20);
         for index in 0..500 {
             table.insert(&key(index), entry(if index % 2 == 0 { 10 } else { 100 }), NEVER);
         }
@@ -547,7 +551,7 @@ mod tests {
     #[test]
     fn bounds_hold_however_small() {
         let weight = |bytes_max| {
-            let table = Table::new(bytes_max);
+            let table = table(bytes_max);
             for index in 0..100 {
                 table.insert(&key(index), entry(1), NEVER);
                 assert!(table.bytes() <= bytes_max, "{} of {bytes_max}", table.bytes());
@@ -556,7 +560,7 @@ mod tests {
             table.len()
         };
         let one = {
-            let table = Table::new(1 << 20);
+            let table = table(1 << 20);
             table.insert(&key(0), entry(1), NEVER);
             table.bytes()
         };
@@ -565,7 +569,7 @@ mod tests {
             assert!(weight(bytes_max) > 0);
         }
         // One that no shard holds takes the older one under its key along.
-        let table = Table::new(one);
+        let table = table(one);
         table.insert(&key(0), entry(1), NEVER);
         let mut long = entry(1);
         long.answer = Answer::denied_alias(mailproof_proto::dns::Name::parse("a").unwrap(), Some(1), None);
@@ -575,7 +579,7 @@ mod tests {
 
     #[test]
     fn threads_that_read_put_and_forget_see_whole_entries() {
-        let table = Table::new(300_000);
+        let table = table(300_000);
         thread::scope(|scope| {
             for start in 0..4_u64 {
                 let table = &table;
@@ -606,7 +610,7 @@ mod tests {
             bytes_max in prop_oneof![Just(5_000_u64), Just(60_000), Just(8 << 20)],
             course in prop::collection::vec((0..150_usize, 0..8_u8, 1..50_u64), 1..600),
         ) {
-            let (table, mut twin) = (Table::new(bytes_max), HashMap::new());
+            let (table, mut twin) = (table(bytes_max), HashMap::new());
             for (index, what, value) in course {
                 match what {
                     0 => prop_assert!(!table.remove(&key(index)) || twin.contains_key(&index)),
@@ -629,7 +633,7 @@ mod tests {
 
     #[test]
     fn failures_are_entries_too() {
-        let table = Table::new(1 << 20);
+        let table = table(1 << 20);
         let failed = Entry { answer: Answer::failed(Failure::TimedOut), ..entry(1) };
         table.insert(&key(1), failed, NEVER);
         assert_eq!(table.get(&key(1)).map(|it| it.answer.outcome().clone()), Some(Outcome::Failed(Failure::TimedOut)));

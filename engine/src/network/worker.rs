@@ -4,7 +4,6 @@
 //! at them, so an answer waits for one slice at the most. A question belongs to the thread that its hash says, so that it
 //! is asked once whoever asks.
 
-use std::hash::BuildHasher;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -25,6 +24,7 @@ use super::sockets::{LinkStep, Role, Sockets};
 use super::tls::{TlsSetup, TlsTrouble};
 use super::{NetworkOptions, NetworkStatistics};
 use crate::engine::Engine;
+use crate::hashing::Hashing;
 use crate::service::{Peer, Service};
 
 /// The worker threads of an engine; they end when this is dropped, after the work they have.
@@ -189,7 +189,7 @@ impl Workers {
             0 => thread::available_parallelism().map_or(1, usize::from),
             count => count,
         };
-        let owners = Owners::Random(std::hash::RandomState::new());
+        let owners = Owners(Hashing::random());
         let (mut threads, mut inboxes) = (Vec::new(), Vec::new());
         let mut starts = Vec::new();
         for number in 0..count {
@@ -881,25 +881,14 @@ fn peer_of(stream: &OwnedFd) -> Peer {
 
 /// Which worker a question belongs to.
 #[derive(Clone, Debug)]
-pub(super) enum Owners {
-    /// Nobody outside can tell.
-    Random(std::hash::RandomState),
-    /// The same in every run.
-    #[cfg(feature = "simulation")]
-    Fixed,
-}
+pub(super) struct Owners(Hashing);
 
 impl Owners {
     fn of(&self, question: &Question, worker_count: usize) -> usize {
         if worker_count == 1 {
             return 0;
         }
-        let hash = match self {
-            Self::Random(hasher) => hasher.hash_one(question),
-            #[cfg(feature = "simulation")]
-            Self::Fixed => std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default().hash_one(question),
-        };
-        hash as usize % worker_count
+        self.0.hash(question) as usize % worker_count
     }
 }
 

@@ -10,6 +10,7 @@ use mailproof_proto::dns::lookup::Random;
 
 use super::{Inbox, Message, Owners, Published, Thread, Worker, Workers};
 use crate::engine::Engine;
+use crate::hashing::Hashing;
 use crate::network::NetworkOptions;
 use crate::network::seeds::Seeds;
 use crate::service::Service;
@@ -72,13 +73,23 @@ impl Workers {
             let (peers, inbox) = (inboxes.clone(), Arc::clone(&inboxes[number]));
             let seeds = Seeds::Fixed(Random::new(random.next_u64()));
             let (engine, options) = (engine.clone(), options.clone());
-            workers.push(Some(Worker::new(number, engine, peers, inbox, Owners::Fixed, driver, options, None, seeds)));
+            workers.push(Some(Worker::new(
+                number,
+                engine,
+                peers,
+                inbox,
+                Owners(Hashing::Fixed),
+                driver,
+                options,
+                None,
+                seeds,
+            )));
         }
         let thread = |inbox: &Arc<Inbox>| Thread { inbox: Arc::clone(inbox), handle: Mutex::new(None) };
         let handle = Self {
             threads: inboxes.iter().map(thread).collect(),
             options: options.clone(),
-            owners: Owners::Fixed,
+            owners: Owners(Hashing::Fixed),
             next_job: AtomicUsize::new(0),
             process: std::process::id(),
             backend: Backend::Epoll,
