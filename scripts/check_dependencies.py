@@ -23,9 +23,10 @@ MAY_USE = {
     "mailproof-benches": {"mailproof", "mailproof-io", "mailproof-proto", "mailproof-kernels", "mailproof-testkit"},
     "mailproof-ffi": {"mailproof", "mailproof-explain", "mailproof-proto"},
     "mailproof-fault-dns": {"mailproof", "mailproof-proto", "mailproof-testkit"},
-    "mailproof-loadtest": {"mailproof", "mailproof-fault-dns", "mailproof-milter", "mailproof-proto", "mailproof-testkit"},
+    "mailproof-library": set(),
+    "mailproof-loadtest": {"mailproof", "mailproof-fault-dns", "mailproof-library", "mailproof-milter", "mailproof-proto", "mailproof-testkit"},
 }
-TEST_ONLY = {"mailproof-testkit", "mailproof-fault-dns"}
+TEST_ONLY = {"mailproof-testkit", "mailproof-fault-dns", "mailproof-library"}
 # The core decides and does nothing else.
 PROTO_MUST_NOT_USE = {"tokio", "libc", "mio", "socket2", "io-uring", "moka"}
 LICENCES = {

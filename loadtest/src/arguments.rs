@@ -10,7 +10,8 @@ use crate::drive::{Cpu, IN_FLIGHT_MAX, Settings};
 use crate::plan::Load;
 use crate::target::{Address, Claims, Connections, Leg, Target};
 
-/// Load on mail authentication, every verdict checked: milters, policy services, mail servers, the engine.
+/// Load on mail authentication, every verdict checked: milters, policy services, mail servers, the engine, the
+/// library.
 #[derive(Debug, Parser)]
 #[command(name = "mailproof-loadtest", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
 pub struct Arguments {
@@ -140,8 +141,11 @@ pub struct DriveArguments {
     /// Verify in this process, with the DNS of the messages at hand
     #[arg(long, conflicts_with_all = ["policy", "milter", "smtp"])]
     pub engine: bool,
+    /// Verify in this process by libmailproof: the shared library, as a mail server loads it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["policy", "milter", "smtp", "engine"])]
+    pub library: Option<PathBuf>,
     /// Drive a milter that does nothing, in this process: what the generator can do
-    #[arg(long, conflicts_with_all = ["policy", "milter", "smtp", "engine"])]
+    #[arg(long, conflicts_with_all = ["policy", "milter", "smtp", "engine", "library"])]
     pub null: bool,
     /// What is offered, and when
     #[arg(long, value_name = "LOAD")]
@@ -167,7 +171,7 @@ pub struct DriveArguments {
     /// Messages under way at a time; more wait for their turn, which counts
     #[arg(long, value_name = "N", default_value_t = IN_FLIGHT_MAX)]
     pub in_flight_max: usize,
-    /// Threads of the generator; with --engine, threads that verify
+    /// Threads of the generator; with --engine and --library, threads that verify
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub workers: u8,
     /// Processors for the generator, joined by commas [default: all]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use mailproof::Engine;
+use mailproof_library::{Library, LibraryError};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -37,6 +38,9 @@ pub enum Trouble {
     /// A run.
     #[error(transparent)]
     Drive(#[from] DriveError),
+    /// The library.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
     /// A file.
     #[error("{}: {error}", path.display())]
     File {
@@ -57,7 +61,7 @@ impl Trouble {
             Self::Usage(_) => 64,
             Self::Stream(StreamError::Line { .. }) => 65,
             Self::Stream(StreamError::Io { .. }) | Self::File { .. } => 66,
-            Self::Drive(DriveError::Unreachable { .. }) => 69,
+            Self::Drive(DriveError::Unreachable { .. }) | Self::Library(_) => 69,
             Self::Drive(_) | Self::Io(_) => 71,
             Self::Scenario(_) => 78,
         }
@@ -119,8 +123,10 @@ fn corpus(arguments: &CorpusArguments) -> Result<Outcome, Trouble> {
 fn drive(arguments: &DriveArguments) -> Result<Outcome, Trouble> {
     let corpus = match &arguments.corpus {
         Some(folder) => {
-            if arguments.engine {
-                return Err(Trouble::Usage("--engine makes its messages itself: leave out --corpus".to_owned()));
+            if arguments.engine || arguments.library.is_some() {
+                return Err(Trouble::Usage(
+                    "the engine and the library get messages that are made here: leave out --corpus".to_owned(),
+                ));
             }
             Corpus { letters: file::read(folder)?, records: crate::corpus::Records::default() }
         }
@@ -132,13 +138,16 @@ fn drive(arguments: &DriveArguments) -> Result<Outcome, Trouble> {
     let run = if arguments.engine {
         let zone = corpus.records.to_zone().map_err(|error| Trouble::Usage(error.to_string()))?;
         let engine = Engine::builder().zone(zone).build().map_err(|error| Trouble::Usage(error.to_string()))?;
-        drive::run(&Subject::Engine(&engine), &corpus.letters, &arguments.load, &settings, &mut *observer)?
+        drive::run(&Subject::Verifier(&engine), &corpus.letters, &arguments.load, &settings, &mut *observer)?
+    } else if let Some(path) = &arguments.library {
+        let library = Library::load(path, &corpus.records.to_yaml())?;
+        drive::run(&Subject::Verifier(&library), &corpus.letters, &arguments.load, &settings, &mut *observer)?
     } else if arguments.null {
         drive_null(arguments, &corpus, &settings, &mut *observer)?
     } else {
         let target = arguments.target();
         let target = target.ok_or_else(|| {
-            Trouble::Usage("one of --milter, --policy, --smtp, --engine, --null is needed".to_owned())
+            Trouble::Usage("one of --milter, --policy, --smtp, --engine, --library, --null is needed".to_owned())
         })?;
         let _stalled = match arguments.milter.first() {
             Some(milter) if arguments.stalled > 0 => Some(Stalled::open(milter, &corpus.letters, arguments.stalled)?),

@@ -7,7 +7,6 @@
 //! three entries in histograms, no copy of the content. Measured costs are in the README.
 
 mod dialogue;
-mod engine;
 mod findings;
 pub(crate) mod milter;
 mod policy;
@@ -16,12 +15,14 @@ mod slot;
 mod smtp;
 mod socket;
 mod stall;
+mod verifier;
 mod worker;
 
 pub use self::findings::{Action, Expected, Findings, Judgement, ResultWord};
 pub use self::milter::Agreement;
 pub use self::settings::{Cpu, DriveError, IN_FLIGHT_MAX, LATE_AFTER, LATE_SHARE_MAX, Settings, Subject};
 pub use self::stall::{STALLED_MAX, Stalled};
+pub use self::verifier::Verifier;
 
 pub(crate) use self::socket::{Socket, Transfer, Watch};
 
@@ -104,10 +105,10 @@ pub fn run(
             };
             supervise(&target.name, load, settings, observer, &drive)
         }
-        Subject::Engine(engine) => {
+        Subject::Verifier(verifier) => {
             let expected: Vec<Expected> = letters.iter().map(Expected::new).collect();
-            let drive = |context: &Context<'_>| engine::drive(engine, letters, &expected, context);
-            supervise("engine", load, settings, observer, &drive)
+            let drive = |context: &Context<'_>| verifier::drive(*verifier, letters, &expected, context);
+            supervise(verifier.name(), load, settings, observer, &drive)
         }
     }
 }

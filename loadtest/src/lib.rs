@@ -16,7 +16,7 @@
 //! let corpus = maker.corpus();
 //! let engine = mailproof::Engine::builder().zone(corpus.records.to_zone()?).build()?;
 //! let load: Load = "50/s for 200ms".parse()?;
-//! let run = drive::run(&Subject::Engine(&engine), &corpus.letters, &load, &Settings::default(), &mut Unseen)?;
+//! let run = drive::run(&Subject::Verifier(&engine), &corpus.letters, &load, &Settings::default(), &mut Unseen)?;
 //! assert_eq!((run.total.offered, run.total.right), (10, 10));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -5,6 +5,7 @@ mod c;
 mod examples;
 mod exim;
 mod instrumented;
+mod loaded;
 mod minimal;
 mod random_calls;
 mod scenarios;

@@ -5,18 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mailproof::Engine;
-
+use super::verifier::Verifier;
 use crate::plan::Load;
 use crate::target::{Address, Target};
 
 /// What is driven.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub enum Subject<'a> {
     /// Something that listens.
     Target(&'a Target),
-    /// The engine, in this process.
-    Engine(&'a Engine),
+    /// What verifies in this process: the engine, or the library.
+    Verifier(&'a dyn Verifier),
 }
 
 /// How a run goes.

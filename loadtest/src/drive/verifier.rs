@@ -1,4 +1,4 @@
-//! The engine in this process: one thread keeps the plan, others verify.
+//! What verifies in this process, the engine or the library: one thread keeps the plan, others verify.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mailproof::{Engine, Envelope, Verdict};
+use mailproof::{Engine, Envelope};
+use mailproof_library::{Delivery, Library};
 
 use super::findings::{Expected, Findings, Judgement};
 use super::settings::LATE_AFTER;
@@ -20,8 +21,42 @@ use crate::target::Claims;
 /// How often counts are handed over.
 const HAND_OVER: Duration = Duration::from_millis(40);
 
+/// Verifies a message on the thread that calls.
+pub trait Verifier: Sync {
+    /// What reports call it.
+    fn name(&self) -> &str;
+
+    /// The value of the Authentication-Results field for a message.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn verify(&self, letter: &Letter) -> Result<String, String>;
+}
+
+impl Verifier for Engine {
+    fn name(&self) -> &str {
+        "engine"
+    }
+
+    fn verify(&self, letter: &Letter) -> Result<String, String> {
+        let envelope = Envelope::new(letter.client, letter.helo.clone(), letter.mail_from.clone());
+        Ok(self.verify(&letter.octets, envelope).authentication_results)
+    }
+}
+
+impl Verifier for Library {
+    fn name(&self) -> &str {
+        self.name()
+    }
+
+    fn verify(&self, letter: &Letter) -> Result<String, String> {
+        let delivery = Delivery { client: letter.client, helo: &letter.helo, mail_from: &letter.mail_from };
+        self.verify(&letter.octets, delivery).map_err(|error| error.to_string())
+    }
+}
+
 pub(crate) fn drive(
-    engine: &Engine,
+    verifier: &dyn Verifier,
     letters: &[Letter],
     expected: &[Expected],
     context: &Context<'_>,
@@ -32,7 +67,7 @@ pub(crate) fn drive(
     thread::scope(|scope| {
         for worker in 0..context.settings.workers {
             let (receive, under_way) = (&receive, &under_way);
-            scope.spawn(move || verify(worker, engine, letters, expected, receive, under_way, context));
+            scope.spawn(move || verify(worker, verifier, letters, expected, receive, under_way, context));
         }
         keep_plan(&send, &under_way, context);
         // The threads end when they have done what is left.
@@ -101,7 +136,7 @@ fn wait_until(moment: Instant) {
 
 fn verify(
     worker: usize,
-    engine: &Engine,
+    verifier: &dyn Verifier,
     letters: &[Letter],
     expected: &[Expected],
     receive: &Mutex<Receiver<Job>>,
@@ -116,9 +151,17 @@ fn verify(
         let Ok(job) = job else { break };
         let at = (job.number % letters.len() as u64) as usize;
         let letter = &letters[at];
-        let envelope = Envelope::new(letter.client, letter.helo.clone(), letter.mail_from.clone());
-        let findings = findings(&engine.verify(&letter.octets, envelope));
+        // Through the header field, as everybody else's.
+        let mut findings = Findings::default();
+        let results = verifier.verify(letter);
         under_way.fetch_sub(1, Ordering::Relaxed);
+        match results {
+            Ok(results) => findings.learn_field(b"Authentication-Results", results.as_bytes()),
+            Err(why) => {
+                tally.trouble(why);
+                continue;
+            }
+        }
         let judgement: Judgement = findings.judge(&expected[at], Claims::ALL);
         tally.answer(judgement, &findings, || {
             format!("{}: found {}; expected {}", letter.id, findings.to_line(), expected[at])
@@ -135,11 +178,4 @@ fn verify(
         }
     }
     context.board.leave(worker, &mut tally, 0);
-}
-
-/// Through the header field, as everybody else's.
-fn findings(verdict: &Verdict) -> Findings {
-    let mut findings = Findings::default();
-    findings.learn_field(b"Authentication-Results", verdict.authentication_results.as_bytes());
-    findings
 }
