@@ -123,12 +123,12 @@ impl Run {
         if let Some(cpu) = self.target_cpu_us() {
             let _ = writeln!(
                 text,
-                "target: {cpu:.0} us of CPU a message, {:.1} MiB at most",
+                "target: {cpu:.0} µs of CPU a message, {:.1} MiB at most",
                 self.target_rss_peak as f64 / 1048576.0
             );
         }
         let generator = self.generator_cpu.as_secs_f64() * 1e6 / (total.answered().max(1)) as f64;
-        let _ = writeln!(text, "generator: {generator:.0} us of CPU a message");
+        let _ = writeln!(text, "generator: {generator:.0} µs of CPU a message");
         for (trouble, count) in &total.troubles {
             let _ = writeln!(text, "  {count} failed: {trouble}");
         }

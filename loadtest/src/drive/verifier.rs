@@ -19,7 +19,7 @@ use crate::plan::Load;
 use crate::target::Claims;
 
 /// How often counts are handed over.
-const HAND_OVER: Duration = Duration::from_millis(40);
+const HAND_OVER: Duration = Duration::from_millis(10);
 
 /// Verifies a message on the thread that calls.
 pub trait Verifier: Sync {

@@ -41,7 +41,7 @@ enum Source {
 }
 
 /// How often counts are handed over.
-const HAND_OVER: Duration = Duration::from_millis(40);
+const HAND_OVER: Duration = Duration::from_millis(10);
 /// Between two tries at a listener without room.
 const AGAIN_AFTER: Duration = Duration::from_millis(1);
 /// Octets that are read at a time; replies are short.

@@ -184,7 +184,8 @@ fn percentile_chart(run: &Run) -> String {
 fn latency_table(body: &mut String, run: &Run) {
     let head = std::iter::once("latency, ms".to_owned()).chain(PERCENTILES.iter().map(|(name, _)| (*name).to_owned()));
     let mut rows = vec![head.chain(std::iter::once("messages".to_owned())).collect::<Vec<_>>()];
-    for (name, histogram) in run.latencies() {
+    // In one call there is nothing between the begin of a message and its answer.
+    for (name, histogram) in run.latencies().into_iter().filter(|(_, histogram)| !histogram.is_empty()) {
         let values = PERCENTILES.iter().map(|(_, part)| short(milliseconds(histogram, *part)));
         rows.push(std::iter::once(name.to_owned()).chain(values).chain([histogram.len().to_string()]).collect());
     }
