@@ -68,10 +68,17 @@ if [ "$what" = all ]; then
     .venv/bin/python -c 'import spf, dkim' 2>/dev/null ||
         { python3 -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check -r scripts/oracles.txt; } ||
         echo "dkimpy and pyspf are not there"
+    bash scripts/compare_libraries.sh || echo "libopendkim, libspf2 and libopendmarc are not there"
+    cargo build --quiet --release --locked --manifest-path benches/compare/viaspf/Cargo.toml --target-dir target/viaspf ||
+        echo "viaspf is not there"
     rm -rf target/criterion
     cargo bench --quiet --package mailproof-benches --bench cases || exit 1
     cargo bench --quiet --package mailproof-benches --bench allocations -- --table "$out/allocations.csv" || exit 1
     cargo run --quiet --release --package mailproof-benches --example compare -- --table "$out/compare.csv" || exit 1
-    sources+=(--times target/criterion --table "$out/allocations.csv" --table "$out/compare.csv")
+    cargo bench --quiet --package mailproof-benches --bench dns -- --table "$out/dns.csv" || exit 1
+    sources+=(--times target/criterion)
+    for table in allocations compare dns; do
+        sources+=(--table "$out/$table.csv")
+    done
 fi
 record "${sources[@]}"

@@ -63,17 +63,15 @@ pub(crate) fn all(folder: &Path) -> (Vec<Rival>, Vec<(&'static str, String)>) {
             way: Way::MailAuth { it: Box::default(), messages: Messages::default() },
         },
     ];
-    let mut absent = vec![
-        ("hickory-resolver", "DNS only: `cargo bench -p mailproof-benches --bench dns`".to_owned()),
-        ("viaspf", "no program around it yet".to_owned()),
-        ("libopendkim, libspf2", "no program around them yet; the daemons: `mailproof-loadtest compare`".to_owned()),
+    let mut absent = vec![("hickory-resolver", "DNS only: `cargo bench -p mailproof-benches --bench dns`".to_owned())];
+    let programs: [(_, _, &[&str], _); 4] = [
+        ("libopendkim, libspf2, libopendmarc", whole, &["target/compare/c_rival"], "world.txt"),
+        ("viaspf 0.6.0", "SPF", &["target/viaspf/release/viaspf-rival"], "world.txt"),
+        ("dkimpy and pyspf", "SPF, DKIM", &[".venv/bin/python", "benches/compare/python_rival.py"], "world.json"),
+        ("mailauth (Node)", whole, &["node", "benches/compare/node_rival.js"], "world.json"),
     ];
-    let programs = [
-        ("dkimpy and pyspf", "SPF, DKIM", ".venv/bin/python", "benches/compare/python_rival.py"),
-        ("mailauth (Node)", whole, "node", "benches/compare/node_rival.js"),
-    ];
-    for (name, does, program, script) in programs {
-        match start(program, script, folder) {
+    for (name, does, command, world) in programs {
+        match start(command, &folder.join(world)) {
             Ok(way) => rivals.push(Rival { name, does, way }),
             Err(reason) => absent.push((name, reason)),
         }
@@ -155,10 +153,11 @@ fn words(spf: &str, dkim: &str, dmarc: &str) -> Words {
 }
 
 /// A program says `ready`, or why it is not.
-fn start(program: &str, script: &str, folder: &Path) -> Result<Way, String> {
+fn start(words: &[&str], world: &Path) -> Result<Way, String> {
+    let [program, arguments @ ..] = words else { return Err("no program".to_owned()) };
     let mut command = Command::new(program);
-    command.arg(script).arg(folder.join("world.json")).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| format!("{program}: {error}"))?;
+    command.args(arguments).arg(world).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| format!("{program}: {error}; scripts/bench.sh puts it there"))?;
     let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else {
         return Err("it has no standard input and output".to_owned());
     };
