@@ -2,13 +2,18 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::hint::black_box;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use mailproof::proto::dns::{Answers, Transcript};
+use mailproof::proto::spf::{self, Check, SpfOptions};
+use mailproof::zone::Zone;
 use mailproof_benches::mail_auth_side::MailAuth;
 use mailproof_benches::mailproof_side::Mailproof;
+use mailproof_benches::messages::{CLIENT, HELO, MAIL_FROM, RECEIVER, zone_text};
 
 /// The results of one message, in the words of RFC 8601; `-` for what somebody does not look at.
 #[derive(Clone, Debug)]
@@ -39,9 +44,24 @@ pub(crate) struct Rival {
 }
 
 enum Way {
-    Mailproof { it: Box<Mailproof>, messages: Messages },
-    MailAuth { it: Box<MailAuth>, messages: Messages },
-    Program { child: Child, to: ChildStdin, from: BufReader<ChildStdout> },
+    Mailproof {
+        it: Box<Mailproof>,
+        messages: Messages,
+    },
+    MailAuth {
+        it: Box<MailAuth>,
+        messages: Messages,
+    },
+    /// SPF of Mailproof by itself, for those who do no more.
+    Spf {
+        zone: Box<Zone>,
+        transcript: Transcript,
+    },
+    Program {
+        child: Child,
+        to: ChildStdin,
+        from: BufReader<ChildStdout>,
+    },
 }
 
 /// Files that were read once.
@@ -61,6 +81,14 @@ pub(crate) fn all(folder: &Path) -> (Vec<Rival>, Vec<(&'static str, String)>) {
             name: "mail-auth 0.13.3",
             does: whole,
             way: Way::MailAuth { it: Box::default(), messages: Messages::default() },
+        },
+        Rival {
+            name: "mailproof, SPF alone",
+            does: "SPF",
+            way: Way::Spf {
+                zone: Box::new(Zone::from_yaml(&zone_text()).expect("a zone")),
+                transcript: Transcript::new(),
+            },
         },
     ];
     let mut absent = vec![("hickory-resolver", "DNS only: `cargo bench -p mailproof-benches --bench dns`".to_owned())];
@@ -96,7 +124,7 @@ impl Rival {
                 let message = messages.of(path)?;
                 let started = Instant::now();
                 for _ in 1..count {
-                    std::hint::black_box(it.any_verdict(message));
+                    black_box(it.any_verdict(message));
                 }
                 let verdict = it.any_verdict(message);
                 let took = started.elapsed();
@@ -107,12 +135,24 @@ impl Rival {
                 let message = messages.of(path)?;
                 let started = Instant::now();
                 for _ in 1..count {
-                    std::hint::black_box(it.any_verdict(message));
+                    black_box(it.any_verdict(message));
                 }
                 let (field, dkim) = it.any_verdict(message);
                 let took = started.elapsed();
                 let of = |name: &str| if field.contains(&format!("{name}=pass")) { "pass" } else { "fail" };
                 Ok((words(of("spf"), if dkim { "pass" } else { "fail" }, of("dmarc")), took))
+            }
+            Way::Spf { zone, transcript } => {
+                let options = SpfOptions::default();
+                let asked = Check { ip: CLIENT, helo: HELO, mail_from: MAIL_FROM, receiver: RECEIVER, now_seconds: 1 };
+                let mut check =
+                    || spf::check_mail_from(black_box(&asked), &options, &mut Answers::new(transcript, &mut **zone));
+                let started = Instant::now();
+                for _ in 1..count {
+                    black_box(check());
+                }
+                let outcome = check().ok_or_else(|| io::Error::other("an answer is missing"))?;
+                Ok((words(outcome.result.word(), "-", "-"), started.elapsed()))
             }
             Way::Program { to, from, .. } => {
                 writeln!(to, "{count} {}", path.display())?;
