@@ -50,6 +50,11 @@ count_instructions() {
     sources+=(--instructions "$counts")
 }
 
+# What comes next, and how many seconds went before it.
+part() {
+    printf '%4d s: %s\n' "$SECONDS" "$1"
+}
+
 record() {
     cargo run --quiet --release --package mailproof-benches --example record -- --day "$(date -u +%F)" \
         --commit "$(git describe --always --dirty 2>/dev/null || echo unknown)" "${gate[@]}" "$@"
@@ -60,18 +65,35 @@ if [ "$what" = short ]; then
     record --dry "${sources[@]}"
     exit
 fi
+part instructions
 count_instructions || [ "$what" = all ] || exit 0
 if [ "$what" = all ]; then
+    part "rivals and builds"
     # Those that are compared and are not in Rust; without them their rows say so.
     [ -e target/node/node_modules/mailauth ] || npm install --silent --no-audit --no-fund --prefix target/node mailauth@4.13.3 ||
         echo "mailauth is not there"
     .venv/bin/python -c 'import spf, dkim' 2>/dev/null ||
         { python3 -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check -r scripts/oracles.txt; } ||
         echo "dkimpy and pyspf are not there"
+    bash scripts/compare_libraries.sh || echo "libopendkim, libspf2 and libopendmarc are not there"
+    cargo build --quiet --release --locked --manifest-path benches/compare/viaspf/Cargo.toml --target-dir target/viaspf ||
+        echo "viaspf is not there"
+    cargo bench --quiet --package mailproof-benches --bench cases --bench allocations --bench dns --no-run || exit 1
+    cargo build --quiet --release --package mailproof-benches --example compare --example record || exit 1
     rm -rf target/criterion
+    part times
     cargo bench --quiet --package mailproof-benches --bench cases || exit 1
+    part allocations
     cargo bench --quiet --package mailproof-benches --bench allocations -- --table "$out/allocations.csv" || exit 1
+    part compare
     cargo run --quiet --release --package mailproof-benches --example compare -- --table "$out/compare.csv" || exit 1
-    sources+=(--times target/criterion --table "$out/allocations.csv" --table "$out/compare.csv")
+    part "cold questions"
+    cargo bench --quiet --package mailproof-benches --bench dns -- --table "$out/dns.csv" || exit 1
+    sources+=(--times target/criterion)
+    for table in allocations compare dns; do
+        sources+=(--table "$out/$table.csv")
+    done
 fi
-record "${sources[@]}"
+part record
+record "${sources[@]}" || exit
+part done

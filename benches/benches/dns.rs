@@ -4,7 +4,7 @@
 //! outstanding; CPU time is that of this process, user and system together. Rounds go through all variants in turn, and
 //! the median of the rounds is printed, with the ratio to the loop on tokio in the same round.
 //!
-//! `cargo bench -p mailproof-benches --bench dns [-- ROUNDS [QUESTIONS [VARIANT]]]`
+//! `cargo bench -p mailproof-benches --bench dns [-- ROUNDS [QUESTIONS [VARIANT]] [--table FILE]]`
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -19,6 +19,7 @@ use mailproof::cache::CacheOptions;
 use mailproof::network::NetworkOptions;
 use mailproof::service::{Conversation, Host, Peer, Service};
 use mailproof::zone::Zone;
+use mailproof_benches::record::line;
 use mailproof_fault_dns::{Options, Plan, Server};
 use mailproof_io::Choice;
 use mailproof_proto::dns::lookup::Random;
@@ -37,10 +38,12 @@ const NAMES: usize = 48_000;
 const SOCKETS: usize = 64;
 
 fn main() -> io::Result<()> {
-    let arguments: Vec<String> = env::args().skip(1).filter(|it| it != "--bench").collect();
+    let mut arguments: Vec<String> = env::args().skip(1).filter(|it| it != "--bench").collect();
     if arguments.first().is_some_and(|it| it == "--serve") {
         return serve();
     }
+    let table_path = arguments.iter().position(|it| it == "--table").and_then(|at| arguments.drain(at..).nth(1));
+    let mut table = String::new();
     let number = |at: usize, otherwise: usize| arguments.get(at).and_then(|it| it.parse().ok()).unwrap_or(otherwise);
     let (rounds, count) = (number(0, 5), number(1, 48_000).min(NAMES));
     // A profiler wants one variant alone.
@@ -61,10 +64,15 @@ fn main() -> io::Result<()> {
             }
         }
         print(outstanding, &figures);
+        for (name, of_rounds) in &figures {
+            let cpu = median(of_rounds.iter().map(|it| it.cpu_us));
+            let case = format!("{outstanding} outstanding / {name}");
+            table.push_str(&line(&["cold question", &case, "us of CPU", &format!("{cpu:.3}")]));
+        }
     }
     server.child.kill()?;
     server.child.wait()?;
-    Ok(())
+    table_path.map_or(Ok(()), |path| fs::write(path, table))
 }
 
 type Run = fn(SocketAddr, usize, usize, usize) -> Figure;

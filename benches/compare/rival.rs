@@ -2,13 +2,18 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::hint::black_box;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use mailproof::proto::dns::{Answers, Transcript};
+use mailproof::proto::spf::{self, Check, SpfOptions};
+use mailproof::zone::Zone;
 use mailproof_benches::mail_auth_side::MailAuth;
 use mailproof_benches::mailproof_side::Mailproof;
+use mailproof_benches::messages::{CLIENT, HELO, MAIL_FROM, RECEIVER, zone_text};
 
 /// The results of one message, in the words of RFC 8601; `-` for what somebody does not look at.
 #[derive(Clone, Debug)]
@@ -39,9 +44,24 @@ pub(crate) struct Rival {
 }
 
 enum Way {
-    Mailproof { it: Box<Mailproof>, messages: Messages },
-    MailAuth { it: Box<MailAuth>, messages: Messages },
-    Program { child: Child, to: ChildStdin, from: BufReader<ChildStdout> },
+    Mailproof {
+        it: Box<Mailproof>,
+        messages: Messages,
+    },
+    MailAuth {
+        it: Box<MailAuth>,
+        messages: Messages,
+    },
+    /// SPF of Mailproof by itself, for those who do no more.
+    Spf {
+        zone: Box<Zone>,
+        transcript: Transcript,
+    },
+    Program {
+        child: Child,
+        to: ChildStdin,
+        from: BufReader<ChildStdout>,
+    },
 }
 
 /// Files that were read once.
@@ -62,18 +82,24 @@ pub(crate) fn all(folder: &Path) -> (Vec<Rival>, Vec<(&'static str, String)>) {
             does: whole,
             way: Way::MailAuth { it: Box::default(), messages: Messages::default() },
         },
+        Rival {
+            name: "mailproof, SPF alone",
+            does: "SPF",
+            way: Way::Spf {
+                zone: Box::new(Zone::from_yaml(&zone_text()).expect("a zone")),
+                transcript: Transcript::new(),
+            },
+        },
     ];
-    let mut absent = vec![
-        ("hickory-resolver", "DNS only: `cargo bench -p mailproof-benches --bench dns`".to_owned()),
-        ("viaspf", "no program around it yet".to_owned()),
-        ("libopendkim, libspf2", "no program around them yet; the daemons: `mailproof-loadtest compare`".to_owned()),
+    let mut absent = vec![("hickory-resolver", "DNS only: `cargo bench -p mailproof-benches --bench dns`".to_owned())];
+    let programs: [(_, _, &[&str], _); 4] = [
+        ("libopendkim, libspf2, libopendmarc", whole, &["target/compare/c_rival"], "world.txt"),
+        ("viaspf 0.6.0", "SPF", &["target/viaspf/release/viaspf-rival"], "world.txt"),
+        ("dkimpy and pyspf", "SPF, DKIM", &[".venv/bin/python", "benches/compare/python_rival.py"], "world.json"),
+        ("mailauth (Node)", whole, &["node", "benches/compare/node_rival.js"], "world.json"),
     ];
-    let programs = [
-        ("dkimpy and pyspf", "SPF, DKIM", ".venv/bin/python", "benches/compare/python_rival.py"),
-        ("mailauth (Node)", whole, "node", "benches/compare/node_rival.js"),
-    ];
-    for (name, does, program, script) in programs {
-        match start(program, script, folder) {
+    for (name, does, command, world) in programs {
+        match start(command, &folder.join(world)) {
             Ok(way) => rivals.push(Rival { name, does, way }),
             Err(reason) => absent.push((name, reason)),
         }
@@ -98,7 +124,7 @@ impl Rival {
                 let message = messages.of(path)?;
                 let started = Instant::now();
                 for _ in 1..count {
-                    std::hint::black_box(it.any_verdict(message));
+                    black_box(it.any_verdict(message));
                 }
                 let verdict = it.any_verdict(message);
                 let took = started.elapsed();
@@ -109,12 +135,24 @@ impl Rival {
                 let message = messages.of(path)?;
                 let started = Instant::now();
                 for _ in 1..count {
-                    std::hint::black_box(it.any_verdict(message));
+                    black_box(it.any_verdict(message));
                 }
                 let (field, dkim) = it.any_verdict(message);
                 let took = started.elapsed();
                 let of = |name: &str| if field.contains(&format!("{name}=pass")) { "pass" } else { "fail" };
                 Ok((words(of("spf"), if dkim { "pass" } else { "fail" }, of("dmarc")), took))
+            }
+            Way::Spf { zone, transcript } => {
+                let options = SpfOptions::default();
+                let asked = Check { ip: CLIENT, helo: HELO, mail_from: MAIL_FROM, receiver: RECEIVER, now_seconds: 1 };
+                let mut check =
+                    || spf::check_mail_from(black_box(&asked), &options, &mut Answers::new(transcript, &mut **zone));
+                let started = Instant::now();
+                for _ in 1..count {
+                    black_box(check());
+                }
+                let outcome = check().ok_or_else(|| io::Error::other("an answer is missing"))?;
+                Ok((words(outcome.result.word(), "-", "-"), started.elapsed()))
             }
             Way::Program { to, from, .. } => {
                 writeln!(to, "{count} {}", path.display())?;
@@ -155,10 +193,11 @@ fn words(spf: &str, dkim: &str, dmarc: &str) -> Words {
 }
 
 /// A program says `ready`, or why it is not.
-fn start(program: &str, script: &str, folder: &Path) -> Result<Way, String> {
+fn start(words: &[&str], world: &Path) -> Result<Way, String> {
+    let [program, arguments @ ..] = words else { return Err("no program".to_owned()) };
     let mut command = Command::new(program);
-    command.arg(script).arg(folder.join("world.json")).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| format!("{program}: {error}"))?;
+    command.args(arguments).arg(world).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| format!("{program}: {error}; scripts/bench.sh puts it there"))?;
     let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else {
         return Err("it has no standard input and output".to_owned());
     };

@@ -108,8 +108,7 @@ impl Record {
     pub fn to_csv(&self) -> String {
         let mut text = format!("{HEAD}\n");
         for row in &self.rows {
-            let fields = [&row.table, &row.case, &row.unit].map(|field| quoted(field));
-            text += &format!("{},{},{}\n", fields.join(","), row.value, quoted(&self.commit));
+            text += &line(&[&row.table, &row.case, &row.unit, &row.value.to_string(), &self.commit]);
         }
         text
     }
@@ -184,6 +183,13 @@ impl Change<'_> {
 pub const INSTRUCTIONS: &str = "instructions";
 /// The table of what a record was made with.
 pub const TOOLS: &str = "tools";
+
+/// Fields as a line of a table, as [`rows_of`] reads it.
+#[must_use]
+pub fn line(fields: &[&str]) -> String {
+    let fields: Vec<String> = fields.iter().map(|field| quoted(field)).collect();
+    fields.join(",") + "\n"
+}
 
 fn quoted(field: &str) -> String {
     // A line is a figure, whatever the name.

@@ -136,6 +136,8 @@ mod tests {
 
     #[test]
     fn tables_of_programs_are_read_and_machines_named_plainly() {
+        let case = "30KiB html, \"altered\" / a, b";
+        assert_eq!(rows_of(&super::super::line(&["t", case, "us", "2"])), [row("t", case, "us", 2.0)]);
         assert_eq!(rows_of("a,b,us,1.5\nno figure\na,b,us,NaN\n"), [row("a", "b", "us", 1.5)]);
         assert!(machine().chars().all(|it| it.is_ascii_alphanumeric() || it == '-'), "{}", machine());
     }
