@@ -116,6 +116,7 @@ check "formatting" cargo fmt --all --check
 check "lints" cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
 check "dependencies: direction and licences" python3 scripts/check_dependencies.py
 cargo_tests "tests of every crate" --all-features --no-fail-fast
+cargo_tests "what reads and draws the records of benches" --package mailproof-benches --lib
 python_tests "Python package"
 check "corpus" cargo run --quiet --package mailproof-testkit -- corpus --if-present
 check "differential: mail-auth, pyspf, dkimpy" cargo run --quiet --package mailproof-testkit -- differential --count 2000
