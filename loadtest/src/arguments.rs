@@ -248,7 +248,7 @@ pub struct CompareArguments {
     #[arg(long, value_name = "PATH", default_value = "target/release/mailproof")]
     pub mailproof: PathBuf,
     /// Where the packages of the rivals are (scripts/rivals.sh)
-    #[arg(long, value_name = "DIR", default_value = "target/rivals")]
+    #[arg(long, value_name = "DIR", default_value = crate::compare::RIVALS)]
     pub rivals: PathBuf,
     /// Where the report goes.
     #[command(flatten)]

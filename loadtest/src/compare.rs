@@ -11,7 +11,8 @@ mod table;
 mod world;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,24 @@ struct PostfixRow {
     refused: u64,
 }
 
+/// The folder of the rivals' packages. In a checkout of the project they are fetched when they are missing.
+fn fetched(folder: &Path) -> Result<PathBuf, Trouble> {
+    if folder == Path::new(RIVALS) && !folder.exists() && Path::new(FETCH).exists() {
+        eprintln!("{} is not there: {FETCH} unpacks Debian's packages", folder.display());
+        if !Command::new(FETCH).stdout(io::stderr()).status()?.success() {
+            return Err(Trouble::Usage(format!("{FETCH} has failed; it needs apt and the lists of a Debian mirror")));
+        }
+    }
+    folder.canonicalize().map_err(|_| {
+        Trouble::Usage(format!("{} is not there: {FETCH} of the project's sources makes it", folder.display()))
+    })
+}
+
+/// Where rivals are looked for.
+pub(crate) const RIVALS: &str = "target/rivals";
+/// Puts them there.
+const FETCH: &str = "scripts/rivals.sh";
+
 /// What was found, with what could not be.
 struct Findings {
     machine: Machine,
@@ -88,8 +107,7 @@ pub fn run(arguments: &CompareArguments) -> Result<Outcome, Trouble> {
     let mut options = arguments.stream.options();
     options.count = options.count.max(MESSAGES_MIN);
     let corpus = Maker::new(&options).corpus();
-    let rivals =
-        arguments.rivals.canonicalize().map_err(|error| Trouble::File { path: arguments.rivals.clone(), error })?;
+    let rivals = fetched(&arguments.rivals)?;
     let mut world = World::start(&corpus.records, &rivals, places.clone())?.ok_or_else(|| {
         Trouble::Usage("unbound and knot have to be installed: apt-get install unbound knot".to_owned())
     })?;
