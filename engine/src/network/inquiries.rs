@@ -154,7 +154,7 @@ struct Link {
 }
 
 /// Queries that leave by one port at one moment.
-const RUN_QUERIES_MAX: u8 = 16;
+const RUN_QUERIES_MAX: u8 = 32;
 /// Runs at a time; two lengths that share a place begin a new one in turn.
 const RUNS: usize = 16;
 /// Draws of a port whose list has the same ID already; twice in a row is one in four billion.
