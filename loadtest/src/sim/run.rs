@@ -123,6 +123,8 @@ struct Run<'a> {
     /// Turns since time went on.
     turns_now: u64,
     judged: u64,
+    /// Until then a mail server that was not let in had to wait for others.
+    full_until: u64,
 }
 
 /// A mail server with its timer.
@@ -204,6 +206,7 @@ impl<'a> Run<'a> {
             turns: 0,
             turns_now: 0,
             judged: 0,
+            full_until: 0,
         }
     }
 
@@ -460,10 +463,16 @@ impl<'a> Run<'a> {
     fn check_clients(&mut self) -> Result<(), Violation> {
         let now_ms = self.now_ms();
         let limit = (MESSAGE_TIME_MAX + SPARE_TIME).as_millis() as u64;
+        let is_let_in =
+            |seat: &Seat| seat.waits_since.is_some() && !matches!(seat.client.state(), State::Offered | State::Over);
+        // Others that are let in, as many as may be, are each held to the limit themselves.
+        let open = usize::try_from(self.metrics.connections_open()).unwrap_or(0);
+        if open >= self.plan.limits.connections && self.clients.iter().any(is_let_in) {
+            self.full_until = now_ms;
+        }
         for seat in &self.clients {
-            // A connection may have to wait until others have ended.
-            let limit = limit + if seat.client.state() == State::Offered { QUEUE_MS } else { 0 };
-            let is_late = seat.waits_since.is_some_and(|since| since + limit < now_ms);
+            let queued_until = if seat.client.state() == State::Offered { self.full_until } else { 0 };
+            let is_late = seat.waits_since.is_some_and(|since| since.max(queued_until) + limit < now_ms);
             if is_late && !matches!(seat.client.state(), State::Over | State::Sends) {
                 let (number, state) = (seat.client.plan().number, seat.client.state());
                 return violation(
@@ -584,8 +593,6 @@ const SOCKETS_MAX: usize = 512;
 /// An answer comes in the time of a lookup; the timers of workers are a little late.
 const ANSWER_TIME: Duration = Duration::from_millis(DNS_TIME_MAX.as_millis() as u64 + 500);
 const SPARE_TIME: Duration = Duration::from_secs(15);
-/// A mail server that is not let in waits for others.
-const QUEUE_MS: u64 = 900_000;
 /// Everything that is still under way when all is done ends in this time.
 const QUIET_MS: u64 = 20_000;
 /// RFC 8767 section 4.
