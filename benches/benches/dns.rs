@@ -4,7 +4,7 @@
 //! outstanding; CPU time is that of this process, user and system together. Rounds go through all variants in turn, and
 //! the median of the rounds is printed, with the ratio to the loop on tokio in the same round.
 //!
-//! `cargo bench -p mailproof-benches --bench dns [-- ROUNDS [QUESTIONS [VARIANT]] [--table FILE]]`
+//! `cargo bench -p mailproof-benches --bench dns [-- ROUNDS [QUESTIONS [VARIANT [OUTSTANDING]]] [--table FILE]]`
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -48,11 +48,12 @@ fn main() -> io::Result<()> {
     let mut table = String::new();
     let number = |at: usize, otherwise: usize| arguments.get(at).and_then(|it| it.parse().ok()).unwrap_or(otherwise);
     let (rounds, count) = (number(0, 5), number(1, 48_000).min(NAMES));
-    // A profiler wants one variant alone.
+    // A profiler wants one variant alone, with one number outstanding.
     let only = arguments.get(2).cloned().unwrap_or_default();
+    let only_outstanding: Option<usize> = arguments.get(3).and_then(|it| it.parse().ok());
     let mut server = start_server()?;
     pin_to(0);
-    for outstanding in OUTSTANDING {
+    for outstanding in OUTSTANDING.into_iter().filter(|it| only_outstanding.is_none_or(|only| only == *it)) {
         // With one outstanding each takes the time of a round trip.
         let count = if outstanding == 1 { count / 6 } else { count };
         let mut figures: Vec<(&str, Vec<Figure>)> = Vec::new();
