@@ -48,15 +48,27 @@ fn check_unharmed(world: &World, pass_expected: usize) -> usize {
     let actions = ["accept", "quarantine", "reject", "defer"];
     let counts = actions.map(|it| world.daemon.figure(&format!("mailproof_messages_total{{action=\"{it}\"}}")));
     let messages = counts.iter().sum::<u64>() as usize;
-    println!("{messages} messages, {} events dropped", world.daemon.figure("mailproof_events_dropped_total"));
-    let read = || fs::read_to_string(world.folder.join("events")).unwrap();
-    let text = wait_for("the events", || Some(read()).filter(|text| text.lines().count() == messages));
-    let passed = text.lines().filter(|line| {
-        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+    // A disk that is too slow for a moment costs events, and each is counted, in the metric and in the file.
+    let dropped = world.daemon.figure("mailproof_events_dropped_total");
+    println!("{messages} messages, {dropped} events dropped");
+    let read = || {
+        let text = fs::read_to_string(world.folder.join("events")).unwrap();
+        // The last line may be half written.
+        let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        lines.map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<serde_json::Value>>()
+    };
+    let (events, said) = wait_for("the events", || {
+        let (said, events): (Vec<_>, Vec<_>) = read().into_iter().partition(|it| it["event"] == "lines-dropped");
+        let said: u64 = said.iter().filter_map(|it| it["count"].as_u64()).sum();
+        (events.len() as u64 + dropped == messages as u64).then_some((events, said))
+    });
+    assert_eq!(said, dropped, "the file says what is not in it");
+    let has_passed = |event: &&serde_json::Value| {
         let verdict = &event["verdict"];
         verdict["spf"]["result"] == "pass" || verdict["dmarc"]["result"] == "pass"
-    });
-    assert_eq!(passed.count(), pass_expected + 1, "and the one at the end");
+    };
+    let (passed, expected) = (events.iter().filter(has_passed).count(), pass_expected + 1);
+    assert!(passed == expected || dropped > 0 && passed < expected, "{passed}, not {expected} with the one at the end");
     messages - 1
 }
 
