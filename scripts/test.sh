@@ -137,6 +137,8 @@ if [ "$long" = --long ]; then
     cargo_tests "a million forged answers" --release --package mailproof --test forgery -- --ignored
     check "soak of the DNS client, 30 minutes" cargo run --quiet --release --package mailproof-fault-dns --example soak -- 30
     cargo_tests "the milter, half an hour of disturbances" --release --package mailproof-cli --test milter -- --ignored --nocapture
+    scripts/cross_compiler.sh || printf 'not there; the tests that need it say so\n'
+    cargo_tests "libmailproof instrumented whole, and for other processors" --all-features --package mailproof-ffi --test library -- --ignored
     check "the quick start on a clean machine" scripts/clean_machine.sh
     cargo build --quiet --release --package mailproof-cli --package mailproof-loadtest
     for backend in uring epoll; do

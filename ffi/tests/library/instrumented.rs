@@ -1,35 +1,33 @@
-//! The whole library instrumented, Rust's own code included: nightly only and minutes long, so for the long run of the tests.
+//! The whole library instrumented, Rust's own code included: minutes long, so for the long run of the tests.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::c::{folder, has, run, said, scratch, skip};
+use crate::compilers::{cargo, cargo_with_library, nightly};
 use crate::random_calls::server;
 use crate::scenarios::{Cases, Dns, check};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// The static library of the nightly compiler with a sanitizer, and the runtime that belongs to it.
-fn instrumented(sanitizer: &str, more: &[&str]) -> Option<(PathBuf, PathBuf)> {
-    let mut rustc = Command::new("rustc");
-    rustc.env_remove("RUSTUP_TOOLCHAIN").args(["+nightly", "--print", "sysroot"]);
-    let Some(sysroot) = rustc.output().ok().filter(|output| output.status.success()) else {
-        skip("needs a nightly toolchain");
-        return None;
+/// The static library with a sanitizer in it, and the runtime that belongs to it, which only a nightly toolchain has.
+///
+/// A nightly compiler brings its standard library as it is; where `whole`, one is built that is instrumented as well.
+fn instrumented(sanitizer: &str, whole: bool) -> Option<(PathBuf, PathBuf)> {
+    let sysroot = nightly()?;
+    let mut flags = format!("-Zsanitizer={sanitizer}");
+    let mut cargo = if whole && !sysroot.join("lib/rustlib/src/rust/library/std").exists() {
+        // The runtime is given to the linker below.
+        flags.push_str(" -Zexternal-clangrt");
+        cargo_with_library()?
+    } else {
+        let mut cargo = cargo();
+        cargo.args(["+nightly", "build", "--quiet"]).args(whole.then_some("-Zbuild-std"));
+        cargo
     };
-    let sysroot = PathBuf::from(String::from_utf8(sysroot.stdout).unwrap().trim());
-    if !more.is_empty() && !sysroot.join("lib/rustlib/src/rust/library/std").exists() {
-        skip("needs the component rust-src of the nightly toolchain");
-        return None;
-    }
     let out = folder().join("../target/instrumented").join(sanitizer);
-    let mut cargo = Command::new("cargo");
-    for variable in ["RUSTUP_TOOLCHAIN", "CARGO", "RUSTC", "RUSTDOC"] {
-        cargo.env_remove(variable);
-    }
-    cargo.args(["+nightly", "build", "--quiet", "--package", "mailproof-ffi", "--target", TARGET]).args(more);
-    cargo.arg("--target-dir").arg(&out).current_dir(folder());
-    run(cargo.env("RUSTFLAGS", format!("-Zsanitizer={sanitizer}")));
+    cargo.args(["--package", "mailproof-ffi", "--target", TARGET, "--target-dir"]).arg(&out);
+    run(cargo.env("RUSTFLAGS", flags));
     let names = [("address", "asan"), ("thread", "tsan")];
     let name = names.iter().find(|(name, _)| *name == sanitizer).unwrap().1;
     let runtime = sysroot.join(format!("lib/rustlib/{TARGET}/lib/librustc-nightly_rt.{name}.a"));
@@ -49,11 +47,11 @@ fn build(source: &str, sanitizer: &str, library: &Path, runtime: &Path, to: &Pat
     program
 }
 
-fn run_all(sanitizer: &str, more: &[&str]) {
+fn run_all(sanitizer: &str, whole: bool) {
     if !has("cc") {
         return skip("needs a C compiler");
     }
-    let Some((library, runtime)) = instrumented(sanitizer, more) else { return };
+    let Some((library, runtime)) = instrumented(sanitizer, whole) else { return };
     let to = scratch(&format!("instrumented-{sanitizer}"));
     let driver = build("tests/library/driver.c", sanitizer, &library, &runtime, &to);
     let cases = Cases::write(&to, Dns::Zone, |_| true);
@@ -74,11 +72,11 @@ fn run_all(sanitizer: &str, more: &[&str]) {
 #[test]
 #[ignore = "minutes long"]
 fn address_sanitizer_finds_nothing_in_the_whole_library() {
-    run_all("address", &[]);
+    run_all("address", false);
 }
 
 #[test]
 #[ignore = "minutes long"]
 fn thread_sanitizer_finds_nothing_in_the_whole_library() {
-    run_all("thread", &["-Zbuild-std"]);
+    run_all("thread", true);
 }

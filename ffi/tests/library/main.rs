@@ -2,6 +2,8 @@
 
 mod abi;
 mod c;
+mod compilers;
+mod cross;
 mod examples;
 mod exim;
 mod instrumented;
