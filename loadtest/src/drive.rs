@@ -27,6 +27,7 @@ pub use self::verifier::Verifier;
 pub(crate) use self::socket::{Socket, Transfer, Watch};
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -86,6 +87,8 @@ pub fn run(
     if letters.is_empty() {
         return Err(DriveError::NoMessages);
     }
+    // Whether it may be had, before there are figures of a run without it.
+    drop(settings.generator_cpu.pin()?);
     match subject {
         Subject::Target(target) => {
             let script = prepare(target, letters, settings)?;
@@ -95,7 +98,7 @@ pub fn run(
                         .map(|number| {
                             let script = &script;
                             scope.spawn(move || {
-                                let _pinned = context.settings.generator_cpu.pin();
+                                let _pinned = context.settings.generator_cpu.pin()?;
                                 Worker::new(number, script, context)?.run()
                             })
                         })
@@ -149,6 +152,7 @@ fn supervise(
         let (mut last, mut usage) = (began, (before.0, before.2));
         while !is_over.load(Ordering::Acquire) {
             thread::park_timeout((last + tick).saturating_duration_since(Instant::now()).min(WAKE));
+            board.gather();
             let now = Instant::now();
             let is_last = is_over.load(Ordering::Acquire);
             if (now < last + tick && !is_last) || now <= last {
@@ -183,6 +187,8 @@ fn supervise(
     })
 }
 
+/// How often a thread hands over what it has counted.
+const HAND_OVER: Duration = Duration::from_millis(50);
 /// Time for the threads to be there before the first message is due.
 const LEAD: Duration = Duration::from_millis(20);
 /// How soon the end of a run is noticed.
@@ -218,7 +224,7 @@ fn prepare(target: &Target, letters: &[Letter], settings: &Settings) -> Result<S
 
 impl Cpu {
     /// Keeps the calling thread there while the result lives.
-    fn pin(&self) -> Option<Pinned> {
-        self.0.as_deref().and_then(|processors| Pinned::to(processors).ok())
+    fn pin(&self) -> io::Result<Option<Pinned>> {
+        self.0.as_deref().map(Pinned::to).transpose()
     }
 }

@@ -117,6 +117,8 @@ fn messages_without_an_answer_fail_and_are_counted() {
     let silent = run(&target(Leg::Policy(address.clone()), Connections::Each), &corpus(), "burst 6", &settings);
     assert_balanced(&silent.total);
     assert_eq!(silent.total.failed, 6, "{}", silent.to_text(1.0));
+    // The time counts from the plan: the two that waited for a place have had theirs.
+    assert_eq!(silent.total.troubles["had no turn before its time was over"], 2, "{}", silent.to_text(1.0));
     drop(listener);
     let gone = run(&target(Leg::Policy(address.clone()), Connections::Each), &corpus(), "burst 6", &settings);
     assert_balanced(&gone.total);

@@ -25,7 +25,7 @@ pub struct Settings {
     pub workers: usize,
     /// Messages under way at a time, over all threads; more wait for their turn.
     pub in_flight_max: usize,
-    /// After this long a message has failed.
+    /// This long after its planned moment a message has failed.
     pub message_time: Duration,
     /// After the last planned moment, messages under way have this long to end.
     pub drain_time: Duration,

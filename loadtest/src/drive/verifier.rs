@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use mailproof::{Engine, Envelope};
@@ -12,14 +12,14 @@ use mailproof_library::{Delivery, Library};
 use super::findings::{Expected, Findings, Judgement};
 use super::settings::LATE_AFTER;
 use super::slot::Job;
-use super::{Context, DriveError};
+use super::{Context, DriveError, HAND_OVER};
 use crate::corpus::Letter;
 use crate::measure::{Tally, record};
 use crate::plan::Load;
 use crate::target::Claims;
 
-/// How often counts are handed over.
-const HAND_OVER: Duration = Duration::from_millis(10);
+/// How often a plan that waits for the end of messages looks whether its own end has come.
+const GLANCE: Duration = Duration::from_millis(20);
 
 /// Verifies a message on the thread that calls.
 pub trait Verifier: Sync {
@@ -63,10 +63,10 @@ pub(crate) fn drive(
 ) -> Result<(), DriveError> {
     let (send, receive) = sync_channel::<Job>(context.settings.in_flight_max.max(1));
     let receive = Mutex::new(receive);
-    let under_way = AtomicU64::new(0);
+    let (under_way, keeper) = (AtomicU64::new(0), thread::current());
     thread::scope(|scope| {
         for worker in 0..context.settings.workers {
-            let (receive, under_way) = (&receive, &under_way);
+            let (receive, under_way) = (&receive, UnderWay { count: &under_way, keeper: &keeper });
             scope.spawn(move || verify(worker, verifier, letters, expected, receive, under_way, context));
         }
         keep_plan(&send, &under_way, context);
@@ -89,8 +89,9 @@ fn keep_plan(send: &SyncSender<Job>, under_way: &AtomicU64, context: &Context<'_
                 None => break,
             },
             Load::Closed { in_flight, time } => {
-                while under_way.load(Ordering::Relaxed) >= u64::from(*in_flight) {
-                    thread::yield_now();
+                let is_over = || Instant::now() >= context.began + *time || context.is_stopping.load(Ordering::Relaxed);
+                while under_way.load(Ordering::Acquire) >= u64::from(*in_flight) && !is_over() {
+                    thread::park_timeout(GLANCE);
                 }
                 let now = Instant::now();
                 if now >= context.began + *time {
@@ -124,6 +125,20 @@ fn keep_plan(send: &SyncSender<Job>, under_way: &AtomicU64, context: &Context<'_
     context.board.leave(context.settings.workers, &mut tally, 0);
 }
 
+/// The messages that are being verified, and the thread that keeps the plan and may wait for the end of one.
+#[derive(Clone, Copy)]
+struct UnderWay<'a> {
+    count: &'a AtomicU64,
+    keeper: &'a Thread,
+}
+
+impl UnderWay<'_> {
+    fn end_one(self) {
+        self.count.fetch_sub(1, Ordering::Release);
+        self.keeper.unpark();
+    }
+}
+
 fn wait_until(moment: Instant) {
     loop {
         let left = moment.saturating_duration_since(Instant::now());
@@ -140,7 +155,7 @@ fn verify(
     letters: &[Letter],
     expected: &[Expected],
     receive: &Mutex<Receiver<Job>>,
-    under_way: &AtomicU64,
+    under_way: UnderWay<'_>,
     context: &Context<'_>,
 ) {
     let _pinned = context.settings.generator_cpu.pin();
@@ -154,7 +169,7 @@ fn verify(
         // Through the header field, as everybody else's.
         let mut findings = Findings::default();
         let results = verifier.verify(letter);
-        under_way.fetch_sub(1, Ordering::Relaxed);
+        under_way.end_one();
         match results {
             Ok(results) => findings.learn_field(b"Authentication-Results", results.as_bytes()),
             Err(why) => {
@@ -172,7 +187,7 @@ fn verify(
             context.board.leave(
                 worker,
                 &mut tally,
-                under_way.load(Ordering::Relaxed) / context.settings.workers as u64,
+                under_way.count.load(Ordering::Relaxed) / context.settings.workers as u64,
             );
             handed_over = Instant::now();
         }

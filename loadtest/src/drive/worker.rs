@@ -8,7 +8,7 @@ use super::dialogue::{Step, Trouble};
 use super::findings::{Action, Judgement};
 use super::slot::{Job, LaidOut, Script, Slot};
 use super::socket::{Socket, Watch};
-use super::{Context, DriveError, milter, smtp};
+use super::{Context, DriveError, HAND_OVER, milter, smtp};
 use crate::measure::Tally;
 use crate::plan::Load;
 use crate::target::{Connections, Leg};
@@ -26,7 +26,7 @@ pub(crate) struct Worker<'a> {
     backlog: VecDeque<Job>,
     /// Slots whose listener had no room, with when to try again.
     again: VecDeque<(Instant, usize, u32)>,
-    /// When each use of a slot has failed; in order, as all have the same time.
+    /// When each use of a slot has failed; in order, as all have the same time from their planned moments.
     deadlines: VecDeque<(Instant, usize, u32)>,
     tally: Tally,
     buffer: Vec<u8>,
@@ -40,8 +40,6 @@ enum Source {
     Closed { until: Instant, in_flight: usize, next: u64 },
 }
 
-/// How often counts are handed over.
-const HAND_OVER: Duration = Duration::from_millis(10);
 /// Between two tries at a listener without room.
 const AGAIN_AFTER: Duration = Duration::from_millis(1);
 /// Octets that are read at a time; replies are short.
@@ -74,7 +72,7 @@ impl<'a> Worker<'a> {
         let mut hand_over = Instant::now() + HAND_OVER;
         loop {
             let now = Instant::now();
-            self.start_due(&mut source, now)?;
+            self.start_due(&mut source);
             self.try_again(now);
             self.fail_overdue(now);
             self.start_waiting();
@@ -91,7 +89,8 @@ impl<'a> Worker<'a> {
             let wake =
                 [source.next_at(self.busy()), self.again.front().map(|it| it.0), self.deadlines.front().map(|it| it.0)];
             let wake = wake.into_iter().flatten().fold(hand_over, Instant::min);
-            let wait = wake.saturating_duration_since(now);
+            // Not from the time at the top: what has been done since would be slept again.
+            let wait = wake.saturating_duration_since(Instant::now());
             if wait.is_zero() {
                 self.watch.look()?
             } else {
@@ -118,7 +117,7 @@ impl<'a> Worker<'a> {
             }
             Load::Closed { in_flight, time } => Source::Closed {
                 until: self.context.began + *time,
-                in_flight: (*in_flight as usize).div_ceil(workers),
+                in_flight: share(*in_flight as usize, number, workers),
                 next: number as u64,
             },
         }
@@ -133,10 +132,12 @@ impl<'a> Worker<'a> {
     }
 
     /// Starts every message whose moment has come.
-    fn start_due(&mut self, source: &mut Source, now: Instant) -> Result<(), DriveError> {
+    fn start_due(&mut self, source: &mut Source) {
         // Where nobody listens, each message fails at once and makes room for the next: they must not keep this thread
-        // from looking at the time.
+        // from looking around.
         for _ in 0..STARTS_MAX {
+            // Of each message: those before it in a burst have taken their time.
+            let now = Instant::now();
             let job = match source {
                 Source::Open { next, .. } => match *next {
                     Some(job) if job.planned <= now => {
@@ -162,12 +163,18 @@ impl<'a> Worker<'a> {
             self.backlog.push_back(job);
             self.start_waiting();
         }
-        Ok(())
     }
 
     /// Gives waiting messages to free slots.
     fn start_waiting(&mut self) {
-        while !self.backlog.is_empty() {
+        while let Some(job) = self.backlog.front() {
+            let deadline = job.planned + self.context.settings.message_time;
+            if deadline <= Instant::now() {
+                self.backlog.pop_front();
+                self.tally.started += 1;
+                self.tally.trouble("had no turn before its time was over".to_owned());
+                continue;
+            }
             let slot = match self.free.pop() {
                 Some(slot) => slot,
                 None if self.slots.len() < self.slots_max => {
@@ -181,7 +188,7 @@ impl<'a> Worker<'a> {
             self.slots[slot].take(job, self.script.expected.len());
             self.tally.started += 1;
             let use_number = self.slots[slot].use_number;
-            self.deadlines.push_back((Instant::now() + self.context.settings.message_time, slot, use_number));
+            self.deadlines.push_back((deadline, slot, use_number));
             self.enter_leg(slot);
         }
     }
@@ -369,6 +376,24 @@ impl Source {
     }
 }
 
+/// What one of several threads has of a number.
+const fn share(of: usize, number: usize, workers: usize) -> usize {
+    of / workers + if number < of % workers { 1 } else { 0 }
+}
+
 const fn token(slot: usize, leg: usize) -> u64 {
     (slot as u64) << 8 | leg as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::share;
+
+    #[test]
+    fn the_shares_of_threads_are_the_whole() {
+        for (of, workers) in [(1, 4), (4, 4), (7, 3), (1000, 1), (0, 2)] {
+            assert_eq!((0..workers).map(|number| share(of, number, workers)).sum::<usize>(), of);
+        }
+        assert_eq!(share(1, 1, 4), 0);
+    }
 }
