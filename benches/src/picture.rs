@@ -7,13 +7,13 @@ use crate::record::{Record, Row};
 /// Figures of one picture; the rest is counted below it.
 pub const BARS_MAX: usize = 200;
 
-const WIDTH: f64 = 900.0;
-const NAMES: f64 = 250.0;
+const WIDTH: f64 = 1050.0;
+const NAMES: f64 = 400.0;
 const FIGURES: f64 = 190.0;
 const HEAD: f64 = 44.0;
 const STEP: f64 = 18.0;
 /// Letters of a name that have room.
-const NAME_LETTERS_MAX: usize = 40;
+const NAME_LETTERS_MAX: usize = 66;
 
 /// One table of a record as SVG, against the former one if there is one. The bars are on a scale of powers of ten.
 #[must_use]
@@ -26,7 +26,10 @@ pub fn svg(record: &Record, former: Option<&Record>, table: &str) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{0}\">\
          <title>{0}</title><style>{STYLE}</style><rect class=\"page\" width=\"{WIDTH}\" height=\"{height}\"/>\
          <text class=\"head\" x=\"12\" y=\"26\">{0}</text>",
-        escape(&format!("{table}, {unit}, at {}", record.commit))
+        escape(&format!(
+            "{table}, {unit}, in powers of ten, at {}",
+            rows.first().map_or("", |row| row.commit.as_str())
+        ))
     );
     let changes = former.map(|former| record.changes(former, table)).unwrap_or_default();
     let scale = Scale::of(rows.iter().map(|row| row.value).chain(changes.iter().map(|change| change.former)));
@@ -126,8 +129,14 @@ mod tests {
     use super::*;
 
     fn record(count: usize, case: &str, value: f64) -> Record {
-        let row = |at| Row { table: "t".to_owned(), case: format!("{case}{at}"), unit: "us".to_owned(), value };
-        Record { rows: (0..count).map(row).collect(), commit: "a<b".to_owned() }
+        let row = |at| Row {
+            table: "t".to_owned(),
+            case: format!("{case}{at}"),
+            unit: "us".to_owned(),
+            value,
+            commit: "a<b".to_owned(),
+        };
+        Record { rows: (0..count).map(row).collect() }
     }
 
     #[test]

@@ -19,15 +19,15 @@ pub struct Row {
     pub unit: String,
     /// The figure.
     pub value: f64,
+    /// Of the code that was measured; a record may have figures of several.
+    pub commit: String,
 }
 
-/// The figures of one run.
+/// The figures of one machine.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record {
     /// In the order measured.
     pub rows: Vec<Row>,
-    /// Of the code that was measured.
-    pub commit: String,
 }
 
 /// A figure that is in two records.
@@ -37,6 +37,8 @@ pub struct Change<'a> {
     pub row: &'a Row,
     /// What it was.
     pub former: f64,
+    /// Of which code it was that.
+    pub commit: &'a str,
 }
 
 /// Why a record could not be read.
@@ -97,8 +99,7 @@ impl Record {
             if record.rows.len() == ROWS_MAX {
                 return Err(RecordError::TooLong);
             }
-            record.commit = commit;
-            record.rows.push(Row { table, case, unit, value });
+            record.rows.push(Row { table, case, unit, value, commit });
         }
         Ok(record)
     }
@@ -108,7 +109,7 @@ impl Record {
     pub fn to_csv(&self) -> String {
         let mut text = format!("{HEAD}\n");
         for row in &self.rows {
-            text += &line(&[&row.table, &row.case, &row.unit, &row.value.to_string(), &self.commit]);
+            text += &line(&[&row.table, &row.case, &row.unit, &row.value.to_string(), &row.commit]);
         }
         text
     }
@@ -142,20 +143,38 @@ impl Record {
 
     /// The figures of one table that are in both records, in the order of this one.
     #[must_use]
-    pub fn changes<'a>(&'a self, former: &Self, table: &str) -> Vec<Change<'a>> {
-        let key = |row: &Row| (row.case.clone(), row.unit.clone());
-        let known: HashMap<_, f64> =
-            former.rows.iter().filter(|row| row.table == table).map(|row| (key(row), row.value)).collect();
+    pub fn changes<'a>(&'a self, former: &'a Self, table: &str) -> Vec<Change<'a>> {
+        let key = |row: &'a Row| (row.case.as_str(), row.unit.as_str());
+        let known: HashMap<_, &Row> =
+            former.rows.iter().filter(|row| row.table == table).map(|row| (key(row), row)).collect();
         let now = self.rows.iter().filter(|row| row.table == table);
-        now.filter_map(|row| Some(Change { row, former: *known.get(&key(row))? })).collect()
+        let change = |row| {
+            let former = known.get(&key(row))?;
+            Some(Change { row, former: former.value, commit: &former.commit })
+        };
+        now.filter_map(change).collect()
     }
 
     /// Instruction counts that moved by more than [`MOVED_SHARE`].
     #[must_use]
-    pub fn moved<'a>(&'a self, former: &Self) -> Vec<Change<'a>> {
+    pub fn moved<'a>(&'a self, former: &'a Self) -> Vec<Change<'a>> {
         let mut changes = self.changes(former, INSTRUCTIONS);
         changes.retain(|change| change.share().abs() > MOVED_SHARE);
         changes
+    }
+
+    /// Names of the instruction counts of the former record that this one lacks, of those that `is_expected`.
+    #[must_use]
+    pub fn missing<'a>(&self, former: &'a Self, is_expected: impl Fn(&str) -> bool) -> Vec<&'a str> {
+        let counts = |record: &'a Self| record.rows.iter().filter(|row| row.table == INSTRUCTIONS);
+        let is_there = |name: &str| self.rows.iter().any(|row| row.table == INSTRUCTIONS && row.case == name);
+        counts(former).map(|row| row.case.as_str()).filter(|name| is_expected(name) && !is_there(name)).collect()
+    }
+
+    /// Takes over the tables of a former record that were not measured now, with the commits that they are of.
+    pub fn keep_others(&mut self, former: &Self) {
+        let measured: Vec<String> = self.tables().into_iter().map(str::to_owned).collect();
+        self.rows.extend(former.rows.iter().filter(|row| !measured.contains(&row.table)).cloned());
     }
 
     /// True when both were made by the same compiler and tools, which instruction counts depend on.
@@ -223,8 +242,9 @@ mod tests {
             case: case.to_owned(),
             unit: "n".to_owned(),
             value,
+            commit: "abc".to_owned(),
         };
-        Record { rows: values.iter().map(row).collect(), commit: "abc".to_owned() }
+        Record { rows: values.iter().map(row).collect() }
     }
 
     #[test]
@@ -258,6 +278,26 @@ mod tests {
         let moved: Vec<_> = now.moved(&former).iter().map(|change| change.row.case.clone()).collect();
         assert_eq!(moved, ["b"]);
         assert_eq!(now.changes(&former, "time")[0].share(), 8.0);
+    }
+
+    #[test]
+    fn what_was_not_measured_again_keeps_its_commit() {
+        let former = record(&[("time", "a", 1.0), (INSTRUCTIONS, "a", 5.0)]);
+        let mut now = record(&[(INSTRUCTIONS, "a", 6.0)]);
+        now.rows[0].commit = "def".to_owned();
+        now.keep_others(&former);
+        let read = Record::from_csv(&now.to_csv()).unwrap();
+        let of: Vec<_> = read.rows.iter().map(|row| (row.table.as_str(), row.value, row.commit.as_str())).collect();
+        assert_eq!(of, [(INSTRUCTIONS, 6.0, "def"), ("time", 1.0, "abc")]);
+    }
+
+    #[test]
+    fn counts_that_are_gone_are_named() {
+        let former = record(&[(INSTRUCTIONS, "short a", 1.0), (INSTRUCTIONS, "b", 1.0), ("time", "c", 1.0)]);
+        let now = record(&[(INSTRUCTIONS, "new", 1.0)]);
+        assert_eq!(now.missing(&former, |_| true), ["short a", "b"]);
+        assert_eq!(now.missing(&former, |name| name.starts_with("short")), ["short a"]);
+        assert!(former.missing(&former, |_| true).is_empty());
     }
 
     #[test]

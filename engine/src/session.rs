@@ -256,6 +256,12 @@ impl Session {
         self.verification.spf()
     }
 
+    /// The SPF result of HELO, as soon as it is known.
+    #[must_use]
+    pub fn helo(&self) -> Option<&SpfOutcome> {
+        self.verification.helo()
+    }
+
     /// False once no result depends on the body; see [`Verification::wants_body`].
     #[must_use]
     pub fn wants_body(&self) -> bool {

@@ -32,9 +32,9 @@ Examples:
 Loads: '200/s for 10s', '200..800/s for 10s' (a ramp), 'burst 300', 'pause 2s', joined by commas: messages start when that
 says. 'closed 16 for 5s' starts a message when one ends. Only addresses of loopback and unix sockets are driven.
 
-Exit codes: 0 all went well; 1 wrong or missing answers, or a threshold missed; 2 an invalid run: the generator fell behind;
-64 wrong usage; 66 a file that is not there; 69 a target that is not there; 71 the system refused; 78 a scenario, zone or
-plan that can not be used.";
+Exit codes: 0 all went well; 1 wrong or missing answers, or a threshold missed; 2 an invalid run: the generator fell behind, or
+it was interrupted; 64 wrong usage; 65 a stream that can not be read, or has no messages; 66 a file that is not there; 69 a
+target that is not there; 71 the system refused; 78 a scenario, zone or plan that can not be used.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -157,16 +157,17 @@ pub struct DriveArguments {
     #[command(flatten)]
     pub stream: StreamArguments,
     /// Results that are checked: spf, dkim, dmarc, arc, joined by commas, or none [default: all; none for --smtp and --null]
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, value_name = "LIST", conflicts_with_all = ["engine", "library", "null"])]
     pub claims: Option<Claims>,
     /// A connection for each message, or connections that are kept
     #[arg(long, value_enum, default_value_t = ConnectionsWord::Each)]
     pub connections: ConnectionsWord,
     /// Messages that are refused, deferred or held are not wrong
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["engine", "library", "null"])]
     pub any_action: bool,
     /// Further connections that stall in the midst of a message, to the first milter
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "milter",
+        conflicts_with_all = ["smtp", "engine", "library", "null"])]
     pub stalled: usize,
     /// Messages under way at a time; more wait for their turn, which counts
     #[arg(long, value_name = "N", default_value_t = IN_FLIGHT_MAX)]
@@ -181,7 +182,7 @@ pub struct DriveArguments {
     #[arg(long, value_name = "PID")]
     pub pid: Vec<u32>,
     /// Seconds after which a message without an answer has failed
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, conflicts_with_all = ["engine", "library"])]
     pub timeout: u32,
     /// Where the report goes.
     #[command(flatten)]
@@ -259,7 +260,7 @@ pub struct CompareArguments {
 #[derive(Args, Debug)]
 pub struct SimArguments {
     /// How many seeds
-    #[arg(long, value_name = "N", default_value_t = 2_000)]
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub seeds: u64,
     /// The first seed [default: another every time]
     #[arg(long, value_name = "SEED")]

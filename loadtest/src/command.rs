@@ -17,8 +17,9 @@ use crate::arguments::{
 use crate::corpus::file::StreamError;
 use crate::corpus::{Corpus, Maker, file};
 use crate::drive::{self, DriveError, Observer, Settings, Stalled, Subject, Unseen};
+use crate::measure::Pinned;
 use crate::null::NullMilter;
-use crate::report::{self, Run};
+use crate::report::{self, Basis, Run};
 use crate::target::{Address, Claims, Connections, Leg, Target};
 use crate::view::View;
 
@@ -41,6 +42,9 @@ pub enum Trouble {
     /// The library.
     #[error(transparent)]
     Library(#[from] LibraryError),
+    /// A process that was to be measured.
+    #[error("there is no process {0} to measure")]
+    NoProcess(u32),
     /// A file.
     #[error("{}: {error}", path.display())]
     File {
@@ -59,24 +63,24 @@ impl Trouble {
     const fn code(&self) -> u8 {
         match self {
             Self::Usage(_) => 64,
-            Self::Stream(StreamError::Line { .. }) => 65,
+            Self::Stream(StreamError::Line { .. }) | Self::Drive(DriveError::NoMessages) => 65,
             Self::Stream(StreamError::Io { .. }) | Self::File { .. } => 66,
-            Self::Drive(DriveError::Unreachable { .. }) | Self::Library(_) => 69,
+            Self::Drive(DriveError::Unreachable { .. }) | Self::Library(_) | Self::NoProcess(_) => 69,
             Self::Drive(_) | Self::Io(_) => 71,
             Self::Scenario(_) => 78,
         }
     }
 }
 
-/// What a run, or several, came to.
+/// What a run came to. Several came to the greatest of theirs: one that says nothing takes nothing from one that is bad.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Outcome {
     /// As it should be.
     Good,
-    /// Wrong or missing answers, or thresholds missed.
-    Bad,
     /// It says nothing.
     Invalid,
+    /// Wrong or missing answers, or thresholds missed.
+    Bad,
 }
 
 /// Does what the arguments say.
@@ -121,6 +125,10 @@ fn corpus(arguments: &CorpusArguments) -> Result<Outcome, Trouble> {
 }
 
 fn drive(arguments: &DriveArguments) -> Result<Outcome, Trouble> {
+    check_processors(&arguments.cpus)?;
+    if let Some(process) = arguments.pid.iter().find(|process| !Path::new(&format!("/proc/{process}")).exists()) {
+        return Err(Trouble::NoProcess(*process));
+    }
     let corpus = match &arguments.corpus {
         Some(folder) => {
             if arguments.engine || arguments.library.is_some() {
@@ -134,7 +142,12 @@ fn drive(arguments: &DriveArguments) -> Result<Outcome, Trouble> {
     };
     let mut settings = arguments.settings();
     settings.interrupt = Some(interrupts()?);
-    let mut observer = observer(&arguments.output);
+    let target = arguments.target();
+    // In this process everything is found out.
+    let is_inside = arguments.engine || arguments.library.is_some();
+    let claims = if is_inside { Claims::ALL } else { target.as_ref().map_or(Claims::NONE, |target| target.claims) };
+    let basis = Basis { claims, late_share_max: settings.late_share_max };
+    let mut observer = observer(&arguments.output, basis);
     let run = if arguments.engine {
         let zone = corpus.records.to_zone().map_err(|error| Trouble::Usage(error.to_string()))?;
         let engine = Engine::builder().zone(zone).build().map_err(|error| Trouble::Usage(error.to_string()))?;
@@ -145,7 +158,6 @@ fn drive(arguments: &DriveArguments) -> Result<Outcome, Trouble> {
     } else if arguments.null {
         drive_null(arguments, &corpus, &settings, &mut *observer)?
     } else {
-        let target = arguments.target();
         let target = target.ok_or_else(|| {
             Trouble::Usage("one of --milter, --policy, --smtp, --engine, --library, --null is needed".to_owned())
         })?;
@@ -156,7 +168,7 @@ fn drive(arguments: &DriveArguments) -> Result<Outcome, Trouble> {
         drive::run(&Subject::Target(&target), &corpus.letters, &arguments.load, &settings, &mut *observer)?
     };
     drop(observer);
-    finish(&[run], &settings, &arguments.output)
+    finish(run, basis, &arguments.output)
 }
 
 /// The generator by itself: against a milter that does nothing, which has the processors that the generator does not have.
@@ -185,6 +197,7 @@ fn drive_null(
 }
 
 fn null(arguments: &NullArguments) -> Result<Outcome, Trouble> {
+    check_processors(&arguments.cpus)?;
     let is_over = interrupts()?;
     let processors = (!arguments.cpus.is_empty()).then_some(arguments.cpus.as_slice());
     let milter = NullMilter::start(&arguments.listen, arguments.threads.into(), processors)?;
@@ -193,6 +206,12 @@ fn null(arguments: &NullArguments) -> Result<Outcome, Trouble> {
         std::thread::park_timeout(std::time::Duration::from_millis(100));
     }
     Ok(Outcome::Good)
+}
+
+/// The kernel passes over those of several that do not exist: each is asked for by itself.
+fn check_processors(processors: &[usize]) -> Result<(), Trouble> {
+    let missing = processors.iter().find(|processor| Pinned::to(&[**processor]).is_err());
+    missing.map_or(Ok(()), |processor| Err(Trouble::Usage(format!("--cpus: there is no processor {processor} here"))))
 }
 
 fn spawn(arguments: &SpawnArguments) -> Result<Outcome, Trouble> {
@@ -214,28 +233,23 @@ pub(crate) fn interrupts() -> Result<Arc<AtomicBool>, Trouble> {
 }
 
 /// The live view, on a terminal and where it is wanted.
-pub(crate) fn observer(output: &OutputArguments) -> Box<dyn Observer> {
-    match View::new().filter(|_| !output.quiet) {
+pub(crate) fn observer(output: &OutputArguments, basis: Basis) -> Box<dyn Observer> {
+    match View::new(basis).filter(|_| !output.quiet) {
         Some(view) => Box::new(view),
         None => Box::new(Unseen),
     }
 }
 
-/// Prints and writes what the runs came to.
-fn finish(runs: &[Run], settings: &Settings, output: &OutputArguments) -> Result<Outcome, Trouble> {
-    let late = settings.late_share_max;
-    let mut outcome = Outcome::Good;
-    for run in runs {
-        print!("{}", run.to_text(late));
-        outcome = outcome.max(match run.invalid(late) {
-            Some(_) => Outcome::Invalid,
-            None if run.total.wrong > 0 || run.total.failed > 0 || run.total.dropped > 0 => Outcome::Bad,
-            None => Outcome::Good,
-        });
-    }
-    let json: Vec<_> = runs.iter().map(|run| report::to_json(run, late)).collect();
-    write_file(output.json.as_deref(), || serde_json::Value::from(json).to_string())?;
-    write_file(output.html.as_deref(), || report::page("Load test", runs, late))?;
+/// Prints and writes what a run came to.
+fn finish(run: Run, basis: Basis, output: &OutputArguments) -> Result<Outcome, Trouble> {
+    print!("{}", run.to_text(basis));
+    let outcome = match run.invalid(basis.late_share_max) {
+        Some(_) => Outcome::Invalid,
+        None if run.bad_count() > 0 => Outcome::Bad,
+        None => Outcome::Good,
+    };
+    write_file(output.json.as_deref(), || serde_json::Value::from(vec![report::to_json(&run, basis)]).to_string())?;
+    write_file(output.html.as_deref(), || report::page("Load test", &[(run, basis)]))?;
     Ok(outcome)
 }
 

@@ -23,7 +23,7 @@ use crate::drive::{self, Cpu, Settings, Subject};
 use crate::measure::{Machine, Pinned, Tree, Usage};
 use crate::null::NullMilter;
 use crate::plan::Load;
-use crate::report::Run;
+use crate::report::{Basis, Run};
 use crate::sink::{Arrivals, Sink};
 use crate::target::{Claims, Connections, Leg, Target};
 
@@ -35,12 +35,15 @@ use self::world::{Places, World};
 /// A filter, or several behind each other.
 struct FilterRow {
     name: &'static str,
+    claims: Claims,
     found: Found,
 }
 
 /// Postfix with a filter.
 struct PostfixRow {
     name: &'static str,
+    /// What is looked for in the mail that arrives.
+    claims: Claims,
     /// Accepted and delivered, a second.
     rate: f64,
     /// Of Postfix and its filters, for one message.
@@ -81,6 +84,7 @@ struct Findings {
     left_out: Vec<(String, String)>,
     messages: usize,
     mean_bytes: u64,
+    domains: u32,
     elapsed: Duration,
 }
 
@@ -103,6 +107,12 @@ const DELIVERY_TIME_MAX: Duration = Duration::from_secs(60);
 /// [`Trouble`] when not even the resolver can be started.
 pub fn run(arguments: &CompareArguments) -> Result<Outcome, Trouble> {
     let (began, machine) = (Instant::now(), Machine::here());
+    let (filter_rows, postfix_rows) = (filter_rows(&arguments.mailproof), postfix_rows(&arguments.mailproof));
+    let names: Vec<&str> =
+        filter_rows.iter().map(|(name, _)| *name).chain(postfix_rows.iter().map(|(name, ..)| *name)).collect();
+    if let Some(only) = arguments.only.iter().find(|only| !names.iter().any(|name| name.contains(only.as_str()))) {
+        return Err(Trouble::Usage(format!("--only: `{only}` is in the name of no row: {}", names.join("; "))));
+    }
     let places = places()?;
     let mut options = arguments.stream.options();
     options.count = options.count.max(MESSAGES_MIN);
@@ -132,11 +142,12 @@ pub fn run(arguments: &CompareArguments) -> Result<Outcome, Trouble> {
         messages: corpus.letters.len(),
         mean_bytes: corpus.letters.iter().map(|letter| letter.octets.len() as u64).sum::<u64>()
             / corpus.letters.len() as u64,
+        domains: options.domain_count,
         elapsed: Duration::ZERO,
     };
     let is_wanted =
         |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| name.contains(only.as_str()));
-    for (name, start) in filter_rows(&arguments.mailproof) {
+    for (name, start) in filter_rows {
         if is_wanted(name) && !interrupted(&settings) {
             eprintln!("{name} ...");
             match filter_row(name, &start, &world, &corpus, &settings, times, arguments) {
@@ -148,7 +159,7 @@ pub fn run(arguments: &CompareArguments) -> Result<Outcome, Trouble> {
     drop(pinned);
     settings.generator_cpu = Cpu::default();
     world.places.target.extend(&places.beside);
-    for (name, start, asks_policyd) in postfix_rows(&arguments.mailproof) {
+    for (name, start, asks_policyd) in postfix_rows {
         if is_wanted(name) && !interrupted(&settings) {
             eprintln!("{name} ...");
             match postfix_row(name, start.as_ref(), asks_policyd, &world, &corpus, &settings, times) {
@@ -161,24 +172,31 @@ pub fn run(arguments: &CompareArguments) -> Result<Outcome, Trouble> {
     print!("{}", table::text(&findings));
     write_file(arguments.output.json.as_deref(), || table::json(&findings).to_string())?;
     write_file(arguments.output.html.as_deref(), || table::html(&findings))?;
-    Ok(outcome(&findings))
+    Ok(outcome(&findings, interrupted(&settings)))
 }
 
 fn interrupted(settings: &Settings) -> bool {
     settings.interrupt.as_ref().is_some_and(|it| it.load(std::sync::atomic::Ordering::Relaxed))
 }
 
-/// Ours has to be right everywhere; what others get wrong is their row's.
-fn outcome(findings: &Findings) -> Outcome {
+/// Ours has to be there and right everywhere; what others get wrong is their row's.
+fn outcome(findings: &Findings, is_interrupted: bool) -> Outcome {
     let is_ours = |name: &str| name.contains("mailproof");
-    let wrong: u64 = findings
-        .filters
-        .iter()
-        .filter(|row| is_ours(row.name))
-        .map(|row| row.found.saturated.total.wrong + row.found.saturated.total.failed)
-        .chain(findings.postfix.iter().filter(|row| is_ours(row.name)).map(|row| row.arrivals.wrong))
-        .sum();
-    if wrong > 0 { Outcome::Bad } else { Outcome::Good }
+    let filters = || findings.filters.iter().filter(|row| is_ours(row.name)).map(|row| &row.found);
+    let postfix = || findings.postfix.iter().filter(|row| is_ours(row.name));
+    let of_filters = || filters().flat_map(|found| [Some(&found.saturated), found.knee.as_ref(), Some(&found.common)]);
+    let is_bad = of_filters().flatten().any(|run| run.bad_count() > 0)
+        || postfix().any(|row| row.common.bad_count() + row.arrivals.wrong + row.arrivals.unknown + row.refused > 0)
+        || findings.left_out.iter().any(|(name, _)| is_ours(name));
+    let mut common = filters().map(|found| &found.common).chain(postfix().map(|row| &row.common));
+    let is_invalid = common.any(|run| run.invalid(drive::LATE_SHARE_MAX).is_some());
+    match () {
+        // What was under way then has failed for no reason of its own.
+        () if is_interrupted => Outcome::Invalid,
+        () if is_bad => Outcome::Bad,
+        () if is_invalid => Outcome::Invalid,
+        () => Outcome::Good,
+    }
 }
 
 /// The target has a processor, everything else the others.
@@ -248,8 +266,10 @@ fn filter_row(
     }
     let target = target(name, stack.legs.clone(), stack.claims);
     let is_alive = || stack.programs.iter_mut().try_for_each(world::Program::check_alive);
-    let found = knee::find(&target, &corpus.letters, &settings, times, &mut *observer(&arguments.output), is_alive)?;
-    Ok(FilterRow { name, found })
+    let basis = Basis { claims: target.claims, late_share_max: settings.late_share_max };
+    let mut observer = observer(&arguments.output, basis);
+    let found = knee::find(&target, &corpus.letters, &settings, times, &mut *observer, is_alive)?;
+    Ok(FilterRow { name, claims: stack.claims, found })
 }
 
 fn postfix_row(
@@ -296,6 +316,7 @@ fn postfix_row(
     let refused = saturated.total.wrong + saturated.total.failed + common.total.wrong + common.total.failed;
     Ok(PostfixRow {
         name,
+        claims,
         rate: count / elapsed.as_secs_f64(),
         cpu_us: each(before, after),
         filter_cpu_us: each(filter_before, filter_after),
@@ -317,4 +338,85 @@ fn deliver(sink: &Sink, accepted: u64) -> Result<(), String> {
         thread::sleep(Duration::from_millis(5));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::Tally;
+    use crate::report::tests::run;
+
+    fn good() -> Run {
+        run(Tally { offered: 9, started: 9, right: 9, ..Tally::default() })
+    }
+
+    fn findings(name: &'static str) -> Findings {
+        let found = Found { saturated: good(), knee: Some(good()), common: good() };
+        let arrivals = Arrivals { arrived: 9, ..Arrivals::default() };
+        Findings {
+            machine: Machine::default(),
+            generator: good(),
+            filters: vec![FilterRow { name, claims: Claims::ALL, found }],
+            postfix: vec![PostfixRow {
+                name,
+                claims: Claims::ALL,
+                rate: 1.0,
+                cpu_us: 1.0,
+                filter_cpu_us: 1.0,
+                rss_bytes: 1,
+                common: good(),
+                arrivals,
+                accepted: 9,
+                refused: 0,
+            }],
+            left_out: vec![("authentication_milter".to_owned(), "no package".to_owned())],
+            messages: 9,
+            mean_bytes: 1,
+            domains: 7,
+            elapsed: Duration::ZERO,
+        }
+    }
+
+    type Change = fn(&mut Findings);
+
+    #[test]
+    fn ours_has_to_be_there_and_right_and_others_may_be_as_they_are() {
+        let cases: [(&str, Change, Outcome); 11] = [
+            ("as it should be", |_| {}, Outcome::Good),
+            ("saturated", |it| it.filters[0].found.saturated.total.failed = 1, Outcome::Bad),
+            ("knee", |it| it.filters[0].found.knee.as_mut().unwrap().total.wrong = 1, Outcome::Bad),
+            ("common", |it| it.filters[0].found.common.total.dropped = 1, Outcome::Bad),
+            ("late", |it| it.filters[0].found.common.total.late = 9, Outcome::Invalid),
+            ("late and wrong", |it| (it.postfix[0].common.total.late, it.postfix[0].refused) = (9, 1), Outcome::Bad),
+            ("Postfix late", |it| it.postfix[0].common.total.late = 9, Outcome::Invalid),
+            ("refused", |it| it.postfix[0].refused = 1, Outcome::Bad),
+            ("unknown", |it| it.postfix[0].arrivals.unknown = 1, Outcome::Bad),
+            ("wrong", |it| it.postfix[0].arrivals.wrong = 1, Outcome::Bad),
+            ("dropped", |it| it.postfix[0].common.total.dropped = 1, Outcome::Bad),
+        ];
+        for (what, change, expected) in cases {
+            let mut ours = findings("Postfix, mailproof");
+            change(&mut ours);
+            assert_eq!(outcome(&ours, false), expected, "{what}");
+            assert_eq!(outcome(&ours, true), Outcome::Invalid, "{what}, interrupted");
+            let mut theirs = findings("rspamd");
+            change(&mut theirs);
+            assert_eq!(outcome(&theirs, false), Outcome::Good, "{what}, of others");
+        }
+        let mut without = findings("rspamd");
+        without.left_out.push(("mailproof".to_owned(), "no such file".to_owned()));
+        assert_eq!(outcome(&without, false), Outcome::Bad);
+    }
+
+    #[test]
+    fn a_table_says_how_many_domains_and_what_nobody_checked() {
+        let mut findings = findings("null libmilter milter");
+        assert!(table::text(&findings).contains("over 7 domains"));
+        assert!(!table::text(&findings).contains("unchecked"));
+        findings.filters[0].claims = Claims::NONE;
+        findings.filters[0].found.common = run(Tally { offered: 9, started: 9, failed: 9, ..Tally::default() });
+        let text = table::text(&findings);
+        let row: Vec<&str> = text.lines().find(|line| line.starts_with("null")).unwrap().split_whitespace().collect();
+        assert_eq!(row[6..11], ["-", "-", "-", "0.0", "unchecked"], "{text}");
+    }
 }

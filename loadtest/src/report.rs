@@ -14,6 +14,7 @@ use hdrhistogram::Histogram;
 
 use crate::measure::{Machine, Point, Tally};
 use crate::plan::Load;
+use crate::target::Claims;
 
 /// One run.
 #[derive(Clone, Debug)]
@@ -42,6 +43,15 @@ pub struct Run {
     pub has_processes: bool,
     /// It ended early.
     pub was_interrupted: bool,
+}
+
+/// What a run is judged by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Basis {
+    /// The results that were checked; without any, an answer is only an answer.
+    pub claims: Claims,
+    /// A share of late messages above which the run says nothing.
+    pub late_share_max: f64,
 }
 
 /// Why a run says nothing about its target.
@@ -76,6 +86,12 @@ impl Run {
         }
     }
 
+    /// Messages that were not answered as they have to be.
+    #[must_use]
+    pub const fn bad_count(&self) -> u64 {
+        self.total.wrong + self.total.failed + self.total.dropped
+    }
+
     /// Answered messages a second, over the time in which they were offered or still answered.
     #[must_use]
     pub fn rate(&self) -> f64 {
@@ -91,18 +107,19 @@ impl Run {
 
     /// The summary for a terminal.
     #[must_use]
-    pub fn to_text(&self, late_share_max: f64) -> String {
+    pub fn to_text(&self, basis: Basis) -> String {
         let total = &self.total;
         let mut text = String::new();
         // Writing to a String can not fail.
         let _ = writeln!(text, "{}: {}", self.name, self.load);
         let _ = writeln!(
             text,
-            "offered {}, started {}, late {}, dropped {}; right {}, temporary errors {}, wrong {}, failed {}",
+            "offered {}, started {}, late {}, dropped {}; {} {}, temporary errors {}, wrong {}, failed {}",
             total.offered,
             total.started,
             total.late,
             total.dropped,
+            basis.right_word(),
             total.right,
             total.temporary,
             total.wrong,
@@ -135,7 +152,7 @@ impl Run {
         for example in &total.examples {
             let _ = writeln!(text, "  wrong: {example}");
         }
-        if let Some(invalid) = self.invalid(late_share_max) {
+        if let Some(invalid) = self.invalid(basis.late_share_max) {
             let _ = writeln!(text, "INVALID: {invalid}");
         }
         text
@@ -154,6 +171,19 @@ impl Run {
     }
 }
 
+impl Basis {
+    /// Whether verdicts were checked at all.
+    #[must_use]
+    pub fn checks(self) -> bool {
+        self.claims != Claims::NONE
+    }
+
+    /// What messages are that were answered, neither wrongly nor with temporary errors.
+    pub(crate) fn right_word(self) -> &'static str {
+        if self.checks() { "right" } else { "unchecked" }
+    }
+}
+
 /// The usual ones, in milliseconds.
 struct Percentiles<'a>(&'a Histogram<u64>);
 
@@ -166,6 +196,11 @@ impl fmt::Display for Percentiles<'_> {
         PERCENTILES.iter().try_for_each(|(name, part)| write!(out, "{name} {:.2} ", milliseconds(self.0, *part)))?;
         write!(out, "ms")
     }
+}
+
+/// `None` of nothing.
+pub(crate) fn percentile(histogram: &Histogram<u64>, part: f64) -> Option<f64> {
+    (!histogram.is_empty()).then(|| milliseconds(histogram, part))
 }
 
 pub(crate) fn milliseconds(histogram: &Histogram<u64>, part: f64) -> f64 {
@@ -184,5 +219,88 @@ impl fmt::Display for Invalid {
             Self::Interrupted => write!(out, "it was ended early"),
             Self::Empty => write!(out, "no message was offered"),
         }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A run that has counted this.
+    pub(crate) fn run(total: Tally) -> Run {
+        Run {
+            name: "target".to_owned(),
+            load: Load::steady(10.0, Duration::from_secs(1)),
+            machine: Machine::default(),
+            elapsed: Duration::from_secs(1),
+            total,
+            points: Vec::new(),
+            target_cpu: Duration::ZERO,
+            beside_cpu: Duration::ZERO,
+            generator_cpu: Duration::ZERO,
+            target_rss_peak: 0,
+            has_processes: false,
+            was_interrupted: false,
+        }
+    }
+
+    const CHECKED: Basis = Basis { claims: Claims::ALL, late_share_max: 0.01 };
+    const UNCHECKED: Basis = Basis { claims: Claims::NONE, late_share_max: 0.01 };
+
+    #[test]
+    fn a_run_is_good_when_every_message_was_answered_as_it_has_to_be() {
+        let good = Tally { offered: 50, started: 50, right: 50, ..Tally::default() };
+        let verdict = |tally: &Tally, basis| {
+            let page = page("x", &[(run(tally.clone()), basis)]);
+            (page.contains("class=\"good\""), page.contains("class=\"bad\""))
+        };
+        assert_eq!(verdict(&good, CHECKED), (true, false));
+        for bad in [
+            Tally { right: 49, wrong: 1, ..good.clone() },
+            Tally { right: 0, failed: 50, ..good.clone() },
+            Tally { started: 40, right: 40, dropped: 10, ..good.clone() },
+            Tally { late: 50, ..good.clone() },
+        ] {
+            assert_eq!(verdict(&bad, CHECKED), (false, true), "{bad:?}");
+            assert_eq!(verdict(&bad, UNCHECKED), (false, true), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_has_no_percentiles() {
+        let failed = run(Tally { offered: 50, started: 50, failed: 50, ..Tally::default() });
+        let json = to_json(&failed, CHECKED);
+        assert!(json["latencies"]["planned-moment-to-last-answer"]["percentiles"]["p99"].is_null(), "{json}");
+        assert!(page("x", &[(failed, CHECKED)]).contains("<dt>p99</dt><dd>-</dd>"));
+    }
+
+    #[test]
+    fn answers_that_nobody_checked_are_not_called_right() {
+        let run = run(Tally { offered: 7, started: 7, right: 7, ..Tally::default() });
+        assert!(run.to_text(CHECKED).contains("right 7") && !run.to_text(CHECKED).contains("unchecked"));
+        assert!(run.to_text(UNCHECKED).contains("unchecked 7") && !run.to_text(UNCHECKED).contains("right"));
+        let counts = |basis| to_json(&run, basis)["counts"].clone();
+        assert_eq!((&counts(CHECKED)["right"], &counts(CHECKED)["unchecked"]), (&7.into(), &0.into()));
+        assert_eq!((&counts(UNCHECKED)["right"], &counts(UNCHECKED)["unchecked"]), (&0.into(), &7.into()));
+        let page = page("x", &[(run.clone(), UNCHECKED)]);
+        assert!(page.contains("<dt>unchecked</dt><dd>7</dd>") && !page.contains("<dt>right</dt>"));
+    }
+
+    #[test]
+    fn every_chart_has_a_table_of_few_rows() {
+        let point = |at: u16| Point { at: at.into(), answered: 1.0, p50_ms: 1.25, ..Point::default() };
+        let mut run = run(Tally { offered: 1, started: 1, right: 1, ..Tally::default() });
+        run.has_processes = true;
+        run.points = (1..=301).map(point).collect();
+        run.points[300].answered = 0.0;
+        let page = page("x", &[(run, CHECKED)]);
+        let (charts, tables) = (page.matches("role=\"img\"").count(), page.matches("<details><summary>").count());
+        // The table of percentiles is in the open.
+        assert_eq!((charts, tables), (6, 5));
+        for table in page.split("<details><summary>").skip(1) {
+            let rows = table.split("</details>").next().unwrap_or_default().matches("<tr>").count();
+            assert!((50..=61).contains(&rows), "{rows}");
+        }
+        assert!(page.contains("<tr><th scope=\"row\">301.0</th><td>-</td>"), "nothing was answered in the last tick");
     }
 }

@@ -15,21 +15,34 @@ use std::time::Duration;
 use mailproof_fault_dns::{Options, Plan, Server};
 
 use self::daemon::Daemon;
-use self::settings::{Expect, Limit};
+use self::settings::{Act, Event, Expect, Limit};
 use crate::arguments::ScenarioArguments;
 use crate::command::{Outcome, Trouble, interrupts, observer, write_file};
 use crate::corpus::{Corpus, Maker};
 use crate::drive::{self, LATE_SHARE_MAX, Settings, Stalled, Subject};
 use crate::plan::Load;
-use crate::report::{Run, page, to_json};
+use crate::report::{Basis, Run, page, to_json};
 use crate::target::{Claims, Leg, Target};
 
 /// What came of one.
 pub struct Played {
     /// The load under which things went wrong.
     pub run: Run,
+    /// What it is judged by.
+    pub basis: Basis,
     /// Every threshold that was missed.
     pub missed: Vec<String>,
+}
+
+impl Played {
+    fn outcome(&self) -> Outcome {
+        match self.run.invalid(self.basis.late_share_max) {
+            // What it has missed may be the generator's doing.
+            Some(_) => Outcome::Invalid,
+            None if !self.missed.is_empty() => Outcome::Bad,
+            None => Outcome::Good,
+        }
+    }
 }
 
 /// Plays scenarios and says what came of them.
@@ -48,28 +61,28 @@ pub fn run(arguments: &ScenarioArguments) -> Result<Outcome, Trouble> {
         }
         let settings = Settings { interrupt: Some(interrupt.clone()), ..Settings::default() };
         let played = play(&scenario, settings, arguments)?;
-        let is_good = played.missed.is_empty();
-        let word = match played.run.invalid(f64::INFINITY) {
-            Some(_) => "INVALID",
-            None if is_good => "passed",
-            None => "FAILED",
+        let (basis, came_to) = (played.basis, played.outcome());
+        let word = match came_to {
+            Outcome::Good => "passed",
+            Outcome::Bad => "FAILED",
+            Outcome::Invalid => "INVALID",
         };
         println!("{}: {word}", scenario.name);
-        if !is_good || arguments.long {
-            print!("{}", indented(&played.run.to_text(scenario.late_share_max())));
+        if came_to != Outcome::Good || arguments.long {
+            print!("{}", indented(&played.run.to_text(basis)));
         }
         for missed in &played.missed {
             println!("    missed: {missed}");
         }
-        outcome = outcome.max(if is_good { Outcome::Good } else { Outcome::Bad });
-        runs.push(played.run);
+        outcome = outcome.max(came_to);
+        runs.push((played.run, basis));
         if interrupt.load(Ordering::Relaxed) {
             break;
         }
     }
-    let json: Vec<_> = runs.iter().map(|run| to_json(run, LATE_SHARE_MAX)).collect();
+    let json: Vec<_> = runs.iter().map(|(run, basis)| to_json(run, *basis)).collect();
     write_file(arguments.output.json.as_deref(), || serde_json::Value::from(json).to_string())?;
-    write_file(arguments.output.html.as_deref(), || page("Scenarios", &runs, LATE_SHARE_MAX))?;
+    write_file(arguments.output.html.as_deref(), || page("Scenarios", &runs))?;
     Ok(outcome)
 }
 
@@ -102,8 +115,12 @@ fn play(scenario: &Scenario, settings: Settings, arguments: &ScenarioArguments) 
         claims: Claims::ALL,
         connections: scenario.connections,
     };
+    let basis = Basis { claims: target.claims, late_share_max: scenario.expect(arguments.long).late_share };
     if scenario.is_warm {
-        warm(&target, &corpus, &settings)?;
+        let run = warm(&target, &corpus, &settings)?;
+        if run.was_interrupted {
+            return Ok(Played { run, basis, missed: Vec::new() });
+        }
     }
     if let Some(plan) = scenario.dns_plan() {
         dns.set_plan(Plan::load(plan).map_err(|error| Trouble::Scenario(error.to_string()))?);
@@ -114,43 +131,81 @@ fn play(scenario: &Scenario, settings: Settings, arguments: &ScenarioArguments) 
         processes: vec![daemon.id()],
         in_flight_max: scenario.in_flight_max,
         expects_accept: true,
-        late_share_max: scenario.late_share_max(),
+        late_share_max: basis.late_share_max,
         ..settings
     };
     let load = scenario.offered(arguments.long);
     let is_over = AtomicBool::new(false);
     let (run, events) = thread::scope(|scope| {
         let events = scope.spawn(|| events::play(&scenario.events, &dns, &daemon, &is_over));
-        let run =
-            drive::run(&Subject::Target(&target), &corpus.letters, load, &settings, &mut *observer(&arguments.output));
+        let run = drive::run(
+            &Subject::Target(&target),
+            &corpus.letters,
+            load,
+            &settings,
+            &mut *observer(&arguments.output, basis),
+        );
         is_over.store(true, Ordering::Release);
         (run, events.join())
     });
     let run = run?;
     let mut missed = missed(&scenario.expect(arguments.long), &run);
     match events {
-        Ok(Ok(())) => {}
+        Ok(Ok(never)) => missed.extend(never.iter().map(|event| format!("the run was over before {:?}", event.act))),
         Ok(Err(error)) => missed.push(format!("an event: {error}")),
         Err(_) => missed.push("an event panicked".to_owned()),
     }
     missed.extend(daemon.complaints());
-    Ok(Played { run, missed })
+    let happened = Happened {
+        faults: dns.statistics().faults.values().sum(),
+        unanswered: dns.statistics().paused,
+        reloads: daemon.log_count("event=reload result=done"),
+        refused_reloads: daemon.log_count("event=reload result=refused"),
+    };
+    missed.extend(happened.missing(scenario.dns_plan().is_some(), scenario.is_warm, &scenario.events));
+    Ok(Played { run, basis, missed })
+}
+
+/// How often what a scenario is about took place: without it, nothing that holds says anything.
+#[derive(Clone, Copy, Debug, Default)]
+struct Happened {
+    /// Of the DNS server's plan.
+    faults: u64,
+    /// Questions while it said nothing.
+    unanswered: u64,
+    reloads: u64,
+    refused_reloads: u64,
+}
+
+impl Happened {
+    fn missing(self, has_plan: bool, is_warm: bool, events: &[Event]) -> Vec<String> {
+        let has = |is_it: fn(&Act) -> bool| events.iter().any(|event| is_it(&event.act));
+        let checks = [
+            ("a fault of the DNS server's plan", has_plan || has(|act| matches!(act, Act::DnsPlan(_))), self.faults),
+            // With a warm cache, that nothing is asked is what has to come out.
+            ("a question without an answer", !is_warm && has(|act| matches!(act, Act::DnsPause)), self.unanswered),
+            ("a configuration read again", has(|act| matches!(act, Act::Reload)), self.reloads),
+            ("a configuration refused", has(|act| matches!(act, Act::ReloadBad)), self.refused_reloads),
+        ];
+        let missing = checks.into_iter().filter(|(_, is_due, count)| *is_due && *count == 0);
+        missing.map(|(what, ..)| format!("there was never {what}")).collect()
+    }
 }
 
 /// Every message once, so that the cache knows all that it will be asked.
-fn warm(target: &Target, corpus: &Corpus, settings: &Settings) -> Result<(), Trouble> {
+fn warm(target: &Target, corpus: &Corpus, settings: &Settings) -> Result<Run, Trouble> {
     let load = Load::Open(vec![crate::plan::Phase::Burst(corpus.letters.len() as u64)]);
     let settings = Settings { in_flight_max: WARM_IN_FLIGHT, ..settings.clone() };
     let run = drive::run(&Subject::Target(target), &corpus.letters, &load, &settings, &mut drive::Unseen)?;
     let total = &run.total;
-    if total.right != total.offered {
+    if total.right != total.offered && !run.was_interrupted {
         return Err(Trouble::Scenario(format!(
             "{}: warming up already went wrong:\n{}",
             target.name,
-            run.to_text(LATE_SHARE_MAX)
+            run.to_text(Basis { claims: target.claims, late_share_max: LATE_SHARE_MAX })
         )));
     }
-    Ok(())
+    Ok(run)
 }
 
 /// Messages under way while the cache is filled.
@@ -162,7 +217,7 @@ fn missed(expect: &Expect, run: &Run) -> Vec<String> {
     let offered = total.offered.max(1) as f64;
     let milliseconds = |part| total.whole.value_at_quantile(part) as f64 / 1e3;
     let growth = growth(run);
-    let checks: [(&str, Option<Limit>, f64); 12] = [
+    let checks: [(&str, Option<Limit>, f64); 11] = [
         ("wrong", expect.wrong, total.wrong as f64),
         ("failed", expect.failed, (total.failed + total.dropped) as f64),
         ("right-share", expect.right_share, total.right as f64 / offered),
@@ -174,15 +229,14 @@ fn missed(expect: &Expect, run: &Run) -> Vec<String> {
         ("cpu-us", expect.cpu_us, run.target_cpu_us().unwrap_or(0.0)),
         ("rss-mib", expect.rss_mib, run.target_rss_peak as f64 / 1_048_576.0),
         ("rss-growth-mib", expect.rss_growth_mib, growth),
-        ("late-share", Some(Limit::at_most(expect.late_share)), total.late as f64 / offered),
     ];
     let missed = checks.into_iter().filter_map(|(name, limit, found)| {
         let limit = limit?;
         (!limit.allows(found)).then(|| format!("{name}: {found:.3}, wanted {limit}"))
     });
     let mut missed: Vec<String> = missed.collect();
-    if total.offered == 0 || run.was_interrupted {
-        missed.push("the run did not take place as planned".to_owned());
+    if total.offered == 0 {
+        missed.push("nothing was offered".to_owned());
     }
     missed
 }
@@ -203,8 +257,35 @@ fn indented(text: &str) -> String {
 /// How soon something that has to happen at a moment notices the end of the run.
 const LOOK: Duration = Duration::from_millis(20);
 
-impl Scenario {
-    pub(crate) fn late_share_max(&self) -> f64 {
-        self.expect(false).late_share
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::Tally;
+
+    #[test]
+    fn an_invalid_run_has_neither_passed_nor_failed() {
+        let right = Tally { offered: 100, started: 100, right: 100, ..Tally::default() };
+        let basis = Basis { claims: Claims::ALL, late_share_max: LATE_SHARE_MAX };
+        let outcome = |late, was_interrupted, missed: &[String]| {
+            let run = Run { was_interrupted, ..crate::report::tests::run(Tally { late, ..right.clone() }) };
+            Played { run, basis, missed: missed.to_vec() }.outcome()
+        };
+        let missed = ["p99-ms".to_owned()];
+        assert_eq!((outcome(1, false, &[]), outcome(1, false, &missed)), (Outcome::Good, Outcome::Bad));
+        assert_eq!((outcome(2, false, &[]), outcome(2, false, &missed)), (Outcome::Invalid, Outcome::Invalid));
+        assert_eq!((outcome(0, true, &[]), outcome(0, true, &missed)), (Outcome::Invalid, Outcome::Invalid));
+    }
+
+    #[test]
+    fn what_a_scenario_is_about_has_to_happen() {
+        let event = |act| Event { at: Duration::ZERO, every: None, act };
+        let events = [event(Act::Reload), event(Act::ReloadBad), event(Act::DnsPause), event(Act::DnsResume)];
+        assert_eq!(Happened::default().missing(true, false, &events).len(), 4);
+        assert!(Happened::default().missing(false, false, &[]).is_empty());
+        assert_eq!(Happened::default().missing(true, true, &events).len(), 3);
+        let all = Happened { faults: 1, unanswered: 1, reloads: 1, refused_reloads: 1 };
+        assert!(all.missing(true, false, &events).is_empty());
+        let one = Happened { reloads: 0, ..all };
+        assert_eq!(one.missing(true, false, &events), ["there was never a configuration read again"]);
     }
 }

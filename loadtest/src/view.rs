@@ -13,11 +13,13 @@ use ratatui::{Frame, Terminal, TerminalOptions, Viewport};
 use crate::drive::{Observer, Progress};
 use crate::measure::Point;
 use crate::plan::Load;
+use crate::report::Basis;
 
 /// Draws at the bottom of the terminal and leaves the rest alone.
 pub struct View {
     terminal: Terminal<CrosstermBackend<Stderr>>,
     drawn: Option<Instant>,
+    basis: Basis,
 }
 
 /// Lines that it takes.
@@ -28,13 +30,13 @@ const REDRAW: Duration = Duration::from_millis(200);
 impl View {
     /// On standard error; `None` where that is no terminal.
     #[must_use]
-    pub fn new() -> Option<Self> {
+    pub fn new(basis: Basis) -> Option<Self> {
         if !io::IsTerminal::is_terminal(&io::stderr()) {
             return None;
         }
         let options = TerminalOptions { viewport: Viewport::Inline(HEIGHT) };
         let terminal = Terminal::with_options(CrosstermBackend::new(io::stderr()), options).ok()?;
-        Some(Self { terminal, drawn: None })
+        Some(Self { terminal, drawn: None, basis })
     }
 }
 
@@ -43,7 +45,7 @@ impl Observer for View {
         if self.drawn.is_none_or(|drawn| drawn.elapsed() >= REDRAW) {
             self.drawn = Some(Instant::now());
             // A terminal that went away is no reason to end the run.
-            let _ = self.terminal.draw(|frame| draw(frame, progress));
+            let _ = self.terminal.draw(|frame| draw(frame, progress, self.basis));
         }
         true
     }
@@ -55,7 +57,7 @@ impl Drop for View {
     }
 }
 
-fn draw(frame: &mut Frame<'_>, progress: &Progress<'_>) {
+fn draw(frame: &mut Frame<'_>, progress: &Progress<'_>, basis: Basis) {
     let rows = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(1),
@@ -68,7 +70,7 @@ fn draw(frame: &mut Frame<'_>, progress: &Progress<'_>) {
     let done = (progress.elapsed.as_secs_f64() / progress.load.time().as_secs_f64().max(1e-9)).min(1.0);
     let label = format!("{:.1} s", progress.elapsed.as_secs_f64());
     frame.render_widget(Gauge::default().ratio(done).label(label).gauge_style(Style::new().blue()), gauge);
-    frame.render_widget(Paragraph::new(lines(progress)), counts);
+    frame.render_widget(Paragraph::new(lines(progress, basis)), counts);
     let last = progress.points.last().copied().unwrap_or_default();
     let offered =
         if matches!(progress.load, Load::Open(_)) { format!(" of {:.0} offered", last.offered) } else { String::new() };
@@ -79,12 +81,19 @@ fn draw(frame: &mut Frame<'_>, progress: &Progress<'_>) {
     spark(frame, latency, &title, progress.points, |point| point.p99_ms * 1e3);
 }
 
-fn lines(progress: &Progress<'_>) -> Vec<Line<'static>> {
+fn lines(progress: &Progress<'_>, basis: Basis) -> Vec<Line<'static>> {
     let total = progress.total;
     let last = progress.points.last().copied().unwrap_or_default();
     let counts = format!(
-        "offered {}  right {}  temporary {}  wrong {}  failed {}  late {}  under way {}",
-        total.offered, total.right, total.temporary, total.wrong, total.failed, total.late, last.in_flight,
+        "offered {}  {} {}  temporary {}  wrong {}  failed {}  late {}  under way {}",
+        total.offered,
+        basis.right_word(),
+        total.right,
+        total.temporary,
+        total.wrong,
+        total.failed,
+        total.late,
+        last.in_flight,
     );
     let costs = format!(
         "target {:.0} % CPU, {:.1} MiB   generator {:.0} % CPU",
@@ -112,6 +121,7 @@ mod tests {
 
     use super::*;
     use crate::measure::Tally;
+    use crate::target::Claims;
 
     #[test]
     fn a_run_is_drawn_before_its_first_tick_and_on_any_terminal() {
@@ -121,10 +131,14 @@ mod tests {
         {
             let mut terminal = Terminal::new(TestBackend::new(width, HEIGHT)).unwrap();
             let elapsed = Duration::from_millis(500);
+            let basis = Basis { claims: Claims::NONE, late_share_max: 0.01 };
             let progress = Progress { name: "x", load: &load, elapsed, points: &points, total: &total };
-            let drawn = terminal.draw(|frame| draw(frame, &progress)).unwrap();
+            let drawn = terminal.draw(|frame| draw(frame, &progress, basis)).unwrap();
             let text: String = drawn.buffer.content().iter().map(|cell| cell.symbol().to_owned()).collect();
-            assert!(width < 80 || text.contains("wrong 3") && text.contains("p99 1.50 ms"), "{text}");
+            assert!(
+                width < 80 || text.contains("unchecked 0") && text.contains("wrong 3") && text.contains("p99 1.50 ms"),
+                "{text}"
+            );
         }
     }
 }

@@ -12,9 +12,11 @@ use mailproof_loadtest::drive::{self, DriveError, Settings, Stalled, Subject, Un
 use mailproof_loadtest::measure::Tally;
 use mailproof_loadtest::null::NullMilter;
 use mailproof_loadtest::plan::Load;
-use mailproof_loadtest::report::{Run, page, to_json};
+use mailproof_loadtest::report::{Basis, Run, page, to_json};
 use mailproof_loadtest::sink::Sink;
 use mailproof_loadtest::target::{Address, Claims, Connections, Leg, Target};
+
+const BASIS: Basis = Basis { claims: Claims::NONE, late_share_max: 1.0 };
 
 fn corpus() -> Corpus {
     Maker::new(&Options { sizes: Sizes::Tiny, domain_count: 20, ..Options::new(40, 3) }).corpus()
@@ -47,10 +49,10 @@ fn every_message_is_answered_over_every_kind_of_connection() {
             let settings = Settings { workers: 2, in_flight_max: 16, ..Settings::default() };
             let open = run(&target, &corpus, "200/s for 250ms, burst 100", &settings);
             assert_balanced(&open.total);
-            assert_eq!((open.total.offered, open.total.right), (150, 150), "{}", open.to_text(1.0));
+            assert_eq!((open.total.offered, open.total.right), (150, 150), "{}", open.to_text(BASIS));
             let closed = run(&target, &corpus, "closed 4 for 100ms", &settings);
             assert_balanced(&closed.total);
-            assert!(closed.total.right > 4 && closed.total.right == closed.total.offered, "{}", closed.to_text(1.0));
+            assert!(closed.total.right > 4 && closed.total.right == closed.total.offered, "{}", closed.to_text(BASIS));
         }
     }
 }
@@ -64,7 +66,7 @@ fn mail_over_smtp_arrives_as_it_was_sent() {
         let target = target(Leg::Smtp(Address::tcp(sink.address()).unwrap()), connections);
         let run = run(&target, &corpus, "burst 60", &Settings { in_flight_max: 8, ..Settings::default() });
         assert_balanced(&run.total);
-        assert_eq!(run.total.right, 60, "{}", run.to_text(1.0));
+        assert_eq!(run.total.right, 60, "{}", run.to_text(BASIS));
         let arrivals = sink.arrivals();
         assert_eq!((arrivals.arrived, arrivals.wrong, arrivals.unknown), (60, 60, 0));
     }
@@ -116,9 +118,9 @@ fn messages_without_an_answer_fail_and_are_counted() {
     let settings = Settings { message_time: Duration::from_millis(200), in_flight_max: 4, ..Settings::default() };
     let silent = run(&target(Leg::Policy(address.clone()), Connections::Each), &corpus(), "burst 6", &settings);
     assert_balanced(&silent.total);
-    assert_eq!(silent.total.failed, 6, "{}", silent.to_text(1.0));
+    assert_eq!(silent.total.failed, 6, "{}", silent.to_text(BASIS));
     // The time counts from the plan: the two that waited for a place have had theirs.
-    assert_eq!(silent.total.troubles["had no turn before its time was over"], 2, "{}", silent.to_text(1.0));
+    assert_eq!(silent.total.troubles["had no turn before its time was over"], 2, "{}", silent.to_text(BASIS));
     drop(listener);
     let gone = run(&target(Leg::Policy(address.clone()), Connections::Each), &corpus(), "burst 6", &settings);
     assert_balanced(&gone.total);
@@ -137,7 +139,7 @@ fn a_run_ends_when_its_time_is_over_and_what_waits_is_dropped() {
     let run = run(&target, &corpus(), "100/s for 200ms", &settings);
     assert!(began.elapsed() < Duration::from_secs(20));
     assert_balanced(&run.total);
-    assert_eq!((run.total.right, run.total.failed, run.total.dropped), (3, 1, 16), "{}", run.to_text(1.0));
+    assert_eq!((run.total.right, run.total.failed, run.total.dropped), (3, 1, 16), "{}", run.to_text(BASIS));
 }
 
 #[test]
@@ -153,8 +155,9 @@ fn a_generator_that_fell_behind_says_so_and_a_page_needs_nothing_from_anywhere()
     );
     assert!(run.invalid(1.0).is_none());
     run.total.late = 3;
-    assert!(run.invalid(0.5).is_some() && to_json(&run, 0.5)["valid"] == false);
-    let page = page("A <run>", &[run], 0.5);
+    let basis = Basis { late_share_max: 0.5, ..BASIS };
+    assert!(run.invalid(0.5).is_some() && to_json(&run, basis)["valid"] == false);
+    let page = page("A <run>", &[(run, basis)]);
     assert!(page.contains("Invalid run") && page.contains("A &lt;run&gt;"));
     assert!(!page.contains("NaN") && !page.contains("inf,"));
     for outside in ["http:", "https:", "src=", "@import", "url("] {

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use mailproof::network::{Choice, NetworkOptions};
 use mailproof::resolver::ResolverError;
 use mailproof_proto::authres::AuthservId;
 use mailproof_proto::dmarc::Discovery;
+use mailproof_proto::dns::Name;
 use mailproof_proto::spf::SpfOptions;
 use mailproof_proto::verdict::RejectPolicy;
 use mailproof_proto::verification::Options;
@@ -437,6 +438,17 @@ impl Default for VerifySettings {
             spf_void_lookups_max: mailproof_proto::limits::SPF_VOID_LOOKUPS_MAX,
             cross_check_sample: Share(0),
         }
+    }
+}
+
+impl SkipSettings {
+    /// True for a host that is not checked, known by its address or by its confirmed name.
+    #[must_use]
+    pub fn lists(&self, address: IpAddr, name: Option<&Name>) -> bool {
+        self.hosts.iter().any(|pattern| match pattern {
+            HostPattern::Network(network) => network.contains(address),
+            HostPattern::Domain(pattern) => name.is_some_and(|name| pattern.matches(name)),
+        })
     }
 }
 

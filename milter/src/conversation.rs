@@ -23,8 +23,7 @@ use mailproof_proto::verdict::Action;
 use self::message::{Message, Way};
 use crate::guard::{guarded, guarded_session};
 use crate::metrics::Skip;
-use crate::network::HostPattern;
-use crate::policy::decide_spf;
+use crate::policy::{Known, decide_spf};
 use crate::protocol::{
     Agreement, Client, Command, Fact, FrameReader, Macros, Part, ProtocolError, Reply, Steps, Wishes, write_reply,
 };
@@ -125,7 +124,9 @@ impl MilterConversation {
             Command::Quit => true,
             Command::Macros(..) | Command::Abort | Command::Unknown | Command::QuitNewConnection => self.phase != Start,
             Command::Connect(_) => self.phase == Agreed,
-            Command::Helo(_) | Command::Mail(_) => self.phase == Connected,
+            // In the midst of a message too: the client said RSET or a second EHLO, or another filter refused its sender.
+            // Sendmail says nothing of that to a filter whose replies it has not read yet.
+            Command::Helo(_) | Command::Mail(_) => !matches!(self.phase, Start | Agreed),
             Command::Recipient(_) | Command::Data => self.phase == Envelope,
             Command::Header { .. } | Command::EndOfHeader => matches!(self.phase, Envelope | Header),
         };
@@ -147,10 +148,13 @@ impl MilterConversation {
                 self.go_on(Steps::SILENT_CONNECT, host);
             }
             Command::Helo(name) => {
+                self.give_up_message(host);
                 self.helo = text(name);
                 self.go_on(Steps::SILENT_HELO, host);
             }
             Command::Mail(sender) => {
+                self.give_up_message(host);
+                self.macros.begin_message();
                 self.begin_message(sender, host);
                 self.phase = Envelope;
                 self.go_on(Steps::SILENT_MAIL, host);
@@ -159,7 +163,7 @@ impl MilterConversation {
             Command::Data => self.go_on(Steps::SILENT_DATA, host),
             Command::Header { name, value } => {
                 self.phase = Header;
-                self.header(name, value)?;
+                self.header(name, value);
                 self.go_on(Steps::SILENT_HEADER, host);
             }
             Command::EndOfHeader => {
@@ -243,11 +247,7 @@ impl MilterConversation {
         // Sendmail hands over names that it could not confirm, and says so.
         let confirmed = matches!(self.macros.value(Fact::ClientResolve), None | Some("OK"));
         let name = Name::parse_domain(&self.client.host).ok().filter(|_| confirmed);
-        let listed = skip.hosts.iter().any(|pattern| match pattern {
-            HostPattern::Network(network) => network.contains(address),
-            HostPattern::Domain(pattern) => name.as_ref().is_some_and(|name| pattern.matches(name)),
-        });
-        listed.then_some(Skip::Listed)
+        skip.lists(address, name.as_ref()).then_some(Skip::Listed)
     }
 
     fn recipient(&mut self, host: &mut Host<'_>) {
@@ -263,12 +263,13 @@ impl MilterConversation {
     /// Answers RCPT TO once SPF is known, or can not be.
     fn answer_recipient(&mut self, host: &mut Host<'_>) {
         self.stop_waiting(host);
-        let spf = self.session.as_ref().and_then(|session| session.spf()).cloned();
-        let (Some(spf), Some(message)) = (spf, &mut self.message) else {
+        let spf = self.session.as_ref().and_then(|session| Some((session.spf()?.clone(), session.helo()?.clone())));
+        let (Some((spf, helo)), Some(message)) = (spf, &mut self.message) else {
             write_reply(host.output(), Reply::Continue);
             return;
         };
-        let decision = decide_spf(&self.service.policy, &spf, self.client.address, false);
+        let known = Known { mail_from: &spf, helo: &helo };
+        let decision = decide_spf(&self.service.policy, known, self.client.address, false);
         match &decision.reply {
             Some(reply) if decision.action == Action::Reject => {
                 write_reply(host.output(), Reply::ReplyCode(&reply.for_milter()));
@@ -279,7 +280,7 @@ impl MilterConversation {
                         line.pair("queue-id", self.macros.value(Fact::QueueId).unwrap_or("-"));
                         line.optional("client", client.as_ref().map(|it| it as &dyn std::fmt::Display));
                         write_spf(line, &spf);
-                        line.display("reasons", &decision.reasons).display("reply", reply);
+                        line.display("reasons", &decision.reasons).display("reply", &reply.for_log());
                     });
                 }
             }
@@ -287,9 +288,9 @@ impl MilterConversation {
         }
     }
 
-    fn header(&mut self, name: &[u8], value: &[u8]) -> Result<(), ProtocolError> {
-        let Some(message) = &mut self.message else { return Ok(()) };
-        message.add_header(name, value, self.agreement.has(Steps::LEADING_SPACE))?;
+    fn header(&mut self, name: &[u8], value: &[u8]) {
+        let Some(message) = &mut self.message else { return };
+        message.add_header(name, value, self.agreement.has(Steps::LEADING_SPACE));
         if message.way == Way::Verify {
             let line = message.take_line();
             self.push(&line);
@@ -297,7 +298,6 @@ impl MilterConversation {
                 message.give_back(line);
             }
         }
-        Ok(())
     }
 
     fn end_of_header(&mut self, host: &mut Host<'_>) {
@@ -400,7 +400,8 @@ impl MilterConversation {
         match (self.waiting, progress) {
             (Waiting::Nothing, _) => {}
             (Waiting::Recipient, progress) => {
-                let known = self.session.as_ref().is_none_or(|session| session.spf().is_some());
+                let known =
+                    self.session.as_ref().is_none_or(|session| session.spf().is_some() && session.helo().is_some());
                 if known || progress == Progress::Done {
                     self.answer_recipient(host);
                 } else {
@@ -467,6 +468,16 @@ impl MilterConversation {
     }
 
     fn abort(&mut self, host: &mut Host<'_>) {
+        self.give_up_message(host);
+        self.macros.end_message();
+        if self.draining {
+            self.over = true;
+            host.close();
+        }
+    }
+
+    /// Forgets the message under way, if there is one. Its macros stay, as they may be of the next one already.
+    fn give_up_message(&mut self, host: &mut Host<'_>) {
         self.stop_waiting(host);
         if let Some(message) = self.message.take() {
             self.service.metrics.message_aborted();
@@ -474,13 +485,8 @@ impl MilterConversation {
                 self.session = None;
             }
         }
-        self.macros.end_message();
         if !matches!(self.phase, Phase::Start | Phase::Agreed) {
             self.phase = Phase::Connected;
-        }
-        if self.draining {
-            self.over = true;
-            host.close();
         }
     }
 

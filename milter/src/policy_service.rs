@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use mailproof::service::{Conversation, Host};
 use mailproof::{Engine, Envelope, Session};
-use mailproof_proto::dns::{Answer, Question};
+use mailproof_proto::dns::{Answer, Name, Question};
 use mailproof_proto::limits::SPF_TIME_MAX;
-use mailproof_proto::spf::{Check, Identity, ReceivedSpf, SpfOutcome};
+use mailproof_proto::spf::{Check, Identity, ReceivedSpf};
 use mailproof_proto::time::Timestamp;
 use mailproof_proto::verdict::Action;
 
 use crate::guard::guarded_session;
-use crate::policy::{Decision, decide_internal_error, decide_spf};
+use crate::policy::{Decision, Known, decide_internal_error, decide_spf};
 use crate::service::{Service, write_spf};
 
 /// One connection of Postfix.
@@ -46,6 +46,7 @@ pub struct PolicyConversation {
 struct Request {
     is_policy: bool,
     client_address: String,
+    client_name: String,
     helo_name: String,
     sender: String,
     instance: String,
@@ -167,22 +168,24 @@ impl PolicyConversation {
         }
         let client: IpAddr = request.client_address.parse().ok()?;
         let own = skip.networks.iter().any(|network| network.contains(client));
-        (!own).then_some(client)
+        // Postfix gives no name that it could not confirm.
+        let listed = skip.lists(client, Name::parse_domain(&request.client_name).ok().as_ref());
+        (!own && !listed).then_some(client)
     }
 
     fn advance(&mut self, host: &mut Host<'_>) {
         let known = self.guarded(|session| {
             let session = session.as_mut()?;
             session.poll();
-            let spf = session.spf().cloned();
+            let spf = session.spf().cloned().zip(session.helo().cloned());
             let questions: Vec<Question> = std::iter::from_fn(|| session.next_question()).collect();
             Some((spf, questions))
         });
         let Some((request, began)) = &self.asked else { return };
         match known.flatten() {
-            Some((Some(spf), _)) => {
+            Some((Some((spf, helo)), _)) => {
                 let request = request.clone();
-                self.decide(&request, &spf, host);
+                self.decide(&request, Known { mail_from: &spf, helo: &helo }, host);
             }
             Some((None, questions)) => {
                 let moment = *began + SPF_TIME_MAX;
@@ -196,9 +199,9 @@ impl PolicyConversation {
         }
     }
 
-    fn decide(&mut self, request: &Request, spf: &SpfOutcome, host: &mut Host<'_>) {
-        let client = request.client_address.parse().ok();
-        let decision = decide_spf(&self.service.policy, spf, client, true);
+    fn decide(&mut self, request: &Request, known: Known<'_>, host: &mut Host<'_>) {
+        let (client, spf) = (request.client_address.parse().ok(), known.mail_from);
+        let decision = decide_spf(&self.service.policy, known, client, true);
         let received = client.filter(|_| self.service.headers.received_spf).map(|client| {
             let identity = if request.sender.is_empty() { Identity::Helo } else { Identity::MailFrom };
             let check = Check {
@@ -287,6 +290,7 @@ impl Request {
                 return true;
             }
             "client_address" => &mut self.client_address,
+            "client_name" => &mut self.client_name,
             "helo_name" => &mut self.helo_name,
             "sender" => &mut self.sender,
             "instance" => &mut self.instance,

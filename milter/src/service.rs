@@ -13,7 +13,7 @@ use mailproof_proto::verdict::Verdict;
 use crate::config::{Config, HeaderSettings, SkipSettings};
 use crate::log::{Format, Line, Sink};
 use crate::metrics::{Metrics, Skip};
-use crate::policy::{Decision, Policy};
+use crate::policy::{Decision, Policy, SmtpReply};
 use crate::signing::Signer;
 
 /// Settings, keys, figures and log of one daemon.
@@ -149,7 +149,7 @@ impl MessageReport<'_> {
         line.optional("client", self.client.as_ref().map(|it| it as &dyn fmt::Display));
         line.pair("helo", self.helo);
         // The local part is a person's; the mail server's own log has it under the queue id.
-        line.pair("sender-domain", self.mail_from.rsplit_once('@').map_or(self.mail_from, |(_, domain)| domain));
+        line.pair("sender-domain", sender_parts(self.mail_from).1);
         if let Some(skip) = self.skip {
             line.pair("skipped", skip.word());
         }
@@ -164,7 +164,8 @@ impl MessageReport<'_> {
         if !decision.reasons.is_empty() {
             line.display("reasons", &decision.reasons);
         }
-        line.optional("reply", decision.reply.as_ref().map(|it| it as &dyn fmt::Display));
+        let reply = decision.reply.as_ref().map(SmtpReply::for_log);
+        line.optional("reply", reply.as_ref().map(|it| it as &dyn fmt::Display));
         if let Some(it) = &decision.override_reason {
             line.pair("override", it.kind.word()).pair("override-comment", &it.comment);
         }
@@ -210,4 +211,9 @@ impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service").field("policy", &self.policy).finish_non_exhaustive()
     }
+}
+
+/// Local part and domain of a sender; one without `@` is a local part, which is a person's.
+pub(crate) fn sender_parts(mail_from: &str) -> (&str, &str) {
+    mail_from.rsplit_once('@').unwrap_or((mail_from, ""))
 }

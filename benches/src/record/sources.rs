@@ -58,7 +58,7 @@ pub fn rows_of(text: &str) -> Vec<Row> {
         let columns = super::columns(line)?;
         let [table, case, unit, value] = <[String; 4]>::try_from(columns).ok()?;
         let value = value.parse().ok().filter(|value: &f64| value.is_finite())?;
-        Some(Row { table, case, unit, value })
+        Some(Row { table, case, unit, value, commit: String::new() })
     };
     text.lines().filter_map(figure).collect()
 }
@@ -81,7 +81,7 @@ pub fn machine() -> String {
 const NAME_WORDS_MAX: usize = 16;
 
 fn row(table: &str, case: impl Into<String>, unit: &str, value: f64) -> Row {
-    Row { table: table.to_owned(), case: case.into(), unit: unit.to_owned(), value }
+    Row { table: table.to_owned(), case: case.into(), unit: unit.to_owned(), value, commit: String::new() }
 }
 
 /// What was executed while the work ran.

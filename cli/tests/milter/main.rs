@@ -172,6 +172,10 @@ fn play(scenario: &Scenario, world: &World, server: &MailServer, root: &Path) {
     let mut client = Client::connect(address, scenario.client.parse().unwrap(), &scenario.helo).unwrap();
     let recipients: Vec<&str> = scenario.recipients.iter().map(String::as_str).collect();
     for _ in 0..scenario.repeat {
+        for line in &scenario.before {
+            let reply = client.say(line).unwrap();
+            assert!(reply.starts_with('2'), "{line}: {reply}");
+        }
         let reply = client.send(&scenario.mail_from, &recipients, &message).unwrap();
         assert!(reply.starts_with(&scenario.reply), "{reply}");
         if scenario.delivered {

@@ -21,6 +21,9 @@ pub(crate) struct Scenario {
     pub(crate) client: String,
     #[serde(default = "good_name")]
     pub(crate) helo: String,
+    /// What the client says before its message; each is answered with 2xx.
+    #[serde(default)]
+    pub(crate) before: Vec<String>,
     pub(crate) mail_from: String,
     #[serde(default = "one_recipient")]
     pub(crate) recipients: Vec<String>,

@@ -265,6 +265,12 @@ impl Verification {
         self.verdict.as_ref().map(|verdict| &verdict.spf).or(self.results.spf.as_ref())
     }
 
+    /// The result of HELO, as soon as it is known.
+    #[must_use]
+    pub fn helo(&self) -> Option<&SpfOutcome> {
+        self.verdict.as_ref().map(|verdict| &verdict.helo).or(self.results.helo.as_ref())
+    }
+
     /// False once the header has shown that no result depends on the body, which need not be passed in then. Defects of
     /// its octets are not counted if it is not.
     #[must_use]

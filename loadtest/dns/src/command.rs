@@ -31,8 +31,8 @@ pub struct Arguments {
     /// Probability of the plan's rules that have none of their own, from 0 to 1, in place of the plan's.
     #[arg(long, value_name = "P", value_parser = probability)]
     probability: Option<f64>,
-    /// Where to listen; port 0 lets the kernel choose.
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0")]
+    /// Where to listen, on loopback; port 0 lets the kernel choose.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0", value_parser = loopback)]
     listen: SocketAddr,
     /// Listen on ::1 too, on the same port; the second line of standard output is that address.
     #[arg(long)]
@@ -129,7 +129,28 @@ fn run(arguments: &Arguments) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// A server that goes wrong on purpose is nobody else's to ask.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| "not IP:PORT".to_owned())?;
+    if address.ip().is_loopback() { Ok(address) } else { Err("not an address of loopback".to_owned()) }
+}
+
 fn probability(text: &str) -> Result<f64, String> {
     let number: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.0..=1.0).contains(&number) { Ok(number) } else { Err("not between 0 and 1".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listens_on_loopback_only() {
+        for good in ["127.0.0.1:0", "127.255.255.254:53", "[::1]:53"] {
+            assert_eq!(loopback(good).unwrap().to_string(), good);
+        }
+        for bad in ["0.0.0.0:0", "[::]:53", "192.0.2.1:53", "[::ffff:127.0.0.1]:53", "localhost:53", "127.0.0.1"] {
+            assert!(loopback(bad).is_err(), "{bad}");
+        }
+    }
 }

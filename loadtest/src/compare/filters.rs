@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::world::{Program, World};
+use super::world::{self, Program, World};
 use crate::target::{Address, Claims, Leg};
 
 /// Some programs that together are one row.
@@ -22,7 +22,7 @@ pub(crate) const POLICYD_PROCESSES_MAX: usize = 16;
 
 /// A filter on libmilter that does nothing.
 pub(crate) fn null(world: &World) -> io::Result<Stack> {
-    let library = world.rival("usr/lib/x86_64-linux-gnu/libmilter.so").display().to_string();
+    let library = world.rival(&format!("{}/libmilter.so", world::library_folder())).display().to_string();
     let program = compiled(world, "null_milter", include_str!("../../null/null_milter.c"), &[&library])?;
     let address = world.socket("null");
     let mut running = world.spawn("null", &program, &[&address.to_string()], &world.places.target)?;

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::{FilterRow, Findings, PostfixRow};
-use crate::report::{Run, milliseconds, table_page, to_json};
+use crate::drive::LATE_SHARE_MAX;
+use crate::report::{Basis, Run, milliseconds, percentile, table_page, to_json};
+use crate::target::Claims;
 
 const FILTER_HEAD: [&str; 11] = [
     "filter, on one processor",
@@ -70,7 +72,7 @@ pub(super) fn text(findings: &Findings) -> String {
 fn lead(findings: &Findings) -> String {
     let machine = &findings.machine;
     format!(
-        "{}, {} processors, Linux {}, commit {}, load average {:.2} at the start. {} messages of {:.1} KiB on average over 1,000 domains, a \
+        "{}, {} processors, Linux {}, commit {}, load average {:.2} at the start. {} messages of {:.1} KiB on average over {} domains, a \
          connection each; one resolver (unbound over knot). Latencies: from the first octet of the content to the last answer, at the same rate for \
          all (100 a second for filters, 50 for mail servers). Knee: the highest rate tried at which 99 of 100 messages are answered within 100 ms of \
          their planned moment. The generator alone, against a filter that only reads: {:.0} messages a second, {:.1} µs of CPU each for \
@@ -82,6 +84,7 @@ fn lead(findings: &Findings) -> String {
         machine.load_average,
         findings.messages,
         findings.mean_bytes as f64 / 1024.0,
+        findings.domains,
         findings.generator.rate(),
         findings.generator.generator_cpu.as_secs_f64() * 1e6 / findings.generator.total.answered().max(1) as f64,
         findings.elapsed.as_secs_f64(),
@@ -91,7 +94,7 @@ fn lead(findings: &Findings) -> String {
 fn latencies(run: &Run) -> [String; 3] {
     [0.5, 0.99, 0.999].map(|part| {
         // A run in which the generator fell behind still measured these: they count from the content on.
-        format!("{:.2}", milliseconds(&run.total.content, part))
+        percentile(&run.total.content, part).map_or("-".to_owned(), |it| format!("{it:.2}"))
     })
 }
 
@@ -104,10 +107,10 @@ fn filter_rows(findings: &Findings) -> Vec<Vec<String>> {
 fn filter_row(row: &FilterRow) -> Vec<String> {
     let found = &row.found;
     let knee = found.knee.as_ref().map_or("-".to_owned(), |run| format!("{:.0}", run.rate()));
-    let cpu = found.saturated.target_cpu_us().unwrap_or(0.0);
+    let cpu = found.saturated.target_cpu_us().map_or("-".to_owned(), |it| format!("{it:.0}"));
     let answered = found.saturated.total.answered().max(1) as f64;
-    let wrong = format!("{} of {}", found.saturated.total.wrong, found.saturated.total.answered());
-    let mut cells = vec![row.name.to_owned(), knee, format!("{:.0}", found.saturated.rate()), format!("{cpu:.0}")];
+    let wrong = wrong(row.claims, found.saturated.total.wrong, found.saturated.total.answered());
+    let mut cells = vec![row.name.to_owned(), knee, format!("{:.0}", found.saturated.rate()), cpu];
     cells.extend(latencies(&found.common));
     cells.extend([
         format!("{:.1}", memory_mib(row)),
@@ -140,9 +143,14 @@ fn postfix_row(row: &PostfixRow) -> Vec<String> {
     cells.extend(latencies(&row.common));
     cells.extend([
         format!("{:.1}", row.rss_bytes as f64 / 1_048_576.0),
-        format!("{} of {}", row.arrivals.wrong, row.arrivals.arrived),
+        wrong(row.claims, row.arrivals.wrong, row.arrivals.arrived),
     ]);
     cells
+}
+
+/// Verdicts that are wrong, where any are checked.
+fn wrong(claims: Claims, wrong: u64, of: u64) -> String {
+    if claims == Claims::NONE && wrong == 0 { "unchecked".to_owned() } else { format!("{wrong} of {of}") }
 }
 
 /// Columns one below the other.
@@ -163,8 +171,9 @@ fn aligned(rows: &[Vec<String>]) -> String {
 }
 
 pub(super) fn json(findings: &Findings) -> Value {
-    let run = |run: &Run| to_json(run, crate::drive::LATE_SHARE_MAX);
+    let unchecked = |run: &Run| to_json(run, Basis { claims: Claims::NONE, late_share_max: LATE_SHARE_MAX });
     let filters = findings.filters.iter().map(|row| {
+        let run = |run: &Run| to_json(run, Basis { claims: row.claims, late_share_max: LATE_SHARE_MAX });
         let knee = row.found.knee.as_ref().map(run);
         json!({ "name": row.name, "saturated": run(&row.found.saturated), "knee": knee, "common": run(&row.found.common) })
     });
@@ -172,12 +181,12 @@ pub(super) fn json(findings: &Findings) -> Value {
         json!({
             "name": row.name, "rate": row.rate, "cpu_us": row.cpu_us, "filter_cpu_us": row.filter_cpu_us, "rss_bytes": row.rss_bytes,
             "accepted": row.accepted, "arrived": row.arrivals.arrived, "wrong": row.arrivals.wrong, "unknown": row.arrivals.unknown,
-            "refused": row.refused, "common": run(&row.common),
+            "refused": row.refused, "common": unchecked(&row.common),
         })
     });
     json!({
         "v": 1, "machine": findings.machine, "seconds": findings.elapsed.as_secs_f64(), "messages": findings.messages,
-        "mean_bytes": findings.mean_bytes, "generator": run(&findings.generator), "filters": filters.collect::<Vec<_>>(),
+        "mean_bytes": findings.mean_bytes, "domains": findings.domains, "generator": unchecked(&findings.generator), "filters": filters.collect::<Vec<_>>(),
         "postfix": postfix.collect::<Vec<_>>(), "left_out": findings.left_out,
     })
 }

@@ -107,8 +107,7 @@ impl World {
         let log = self.folder.join(format!("{name}.log"));
         let file = fs::File::create(&log)?;
         let script = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
-        let libraries =
-            ["usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu", "usr/lib/rspamd", "usr/lib/postfix", "lib"];
+        let libraries = [&*library_folder(), "usr/lib/rspamd", "usr/lib/postfix", "lib"];
         let libraries = libraries.map(|path| self.rival(path).display().to_string()).join(":");
         let child = Command::new("unshare")
             .args(["--mount", "--propagation", "private", "sh", "-c", script])
@@ -126,6 +125,11 @@ impl World {
             .spawn()?;
         Ok(Program { child, log })
     }
+}
+
+/// Where Debian's packages for this machine have their shared libraries.
+pub(crate) fn library_folder() -> String {
+    format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH)
 }
 
 impl Drop for World {

@@ -59,6 +59,8 @@ pub struct Findings {
     pub dkim_passing: Vec<String>,
     /// Some signature could not be judged for now.
     pub dkim_is_temporary: bool,
+    /// A chain fails because a key could not be asked for: it has no other word for that (RFC 8617 section 5.2.1).
+    pub arc_is_temporary: bool,
     /// There was a word about DKIM.
     pub has_dkim: bool,
 }
@@ -152,7 +154,11 @@ impl Findings {
                     }
                 }
                 "dmarc" => self.dmarc = Some(result),
-                "arc" => self.arc = Some(result),
+                "arc" => {
+                    self.arc = Some(result);
+                    self.arc_is_temporary =
+                        words.any(|word| ["reason=key-timeout", "reason=key-lookup-failed"].contains(&word));
+                }
                 "dkim" => self.learn_signature(result, words),
                 _ => {}
             }
@@ -195,7 +201,8 @@ impl Findings {
         if !plain.iter().any(differs) {
             return dkim;
         }
-        let is_unanswered = self.dkim_is_temporary || [self.spf, self.dmarc].contains(&Some(TempError));
+        let is_unanswered =
+            self.dkim_is_temporary || self.arc_is_temporary || [self.spf, self.dmarc].contains(&Some(TempError));
         // A chain has no word for a key that could not be asked for (RFC 8617 section 6): it fails.
         let is_broken_chain = is_unanswered && claims.arc && self.arc == Some(Fail) && expected.arc == Pass;
         let arc_apart = if is_broken_chain { &plain[..2] } else { &plain[..] };
@@ -350,6 +357,9 @@ mod tests {
         let judge = |value: &str| found(value).judge(&chain, Claims::ALL);
         assert_eq!(judge("mx; spf=pass; dkim=temperror; dmarc=pass; arc=fail"), Judgement::Temporary);
         assert_eq!(judge("mx; spf=pass; dkim=pass header.d=a.example; dmarc=pass; arc=fail"), Judgement::Wrong);
+        let of_key = "mx; spf=pass; dkim=pass header.d=a.example; arc=fail reason=key-timeout; dmarc=pass";
+        assert_eq!(judge(of_key), Judgement::Temporary);
+        assert_eq!(judge(&of_key.replace("header.d=a", "header.d=b")), Judgement::Wrong);
         assert_eq!(judge("mx; spf=temperror; dkim=none; dmarc=fail; arc=fail"), Judgement::Wrong);
         assert_eq!(found("mx; spf=pass; dkim=fail; dmarc=pass").judge(&wants, Claims::ALL), Judgement::Wrong);
         assert_eq!(found("mx; spf=pass; dkim=temperror; dmarc=fail").judge(&wants, Claims::ALL), Judgement::Wrong);

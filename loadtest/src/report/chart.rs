@@ -31,8 +31,8 @@ const BOTTOM: f64 = 24.0;
 const GRID: f64 = 4.0;
 
 impl Chart<'_> {
-    /// A figure with the chart and its legend.
-    pub(super) fn to_svg(&self) -> String {
+    /// A figure with the chart, its legend, and what stands beneath as HTML.
+    pub(super) fn to_svg(&self, beneath: &str) -> String {
         let scale = Scale::new(self);
         let mut svg = format!(
             "<figure><figcaption>{} <small>({})</small></figcaption><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
@@ -85,6 +85,7 @@ impl Chart<'_> {
             }
             svg.push_str("</ul>");
         }
+        svg.push_str(beneath);
         svg.push_str("</figure>");
         svg
     }
@@ -186,8 +187,8 @@ mod tests {
     #[test]
     fn a_chart_without_points_is_one_too_and_names_are_text() {
         let mut chart = Chart { title: "a<b", unit: "ms", marks: Vec::new(), lines: Vec::new(), is_logarithmic: false };
-        assert!(chart.to_svg().contains("a&lt;b"));
+        assert!(chart.to_svg("").contains("a&lt;b"));
         chart.lines = vec![Line { name: "x", points: vec![(3.0, 1e300)] }];
-        assert!(!chart.to_svg().contains("NaN"));
+        assert!(!chart.to_svg("").contains("NaN"));
     }
 }

@@ -3,15 +3,15 @@
 use std::fmt::Write as _;
 
 use super::chart::{Chart, Line, escape, short};
-use super::{PERCENTILES, Run, milliseconds};
+use super::{Basis, PERCENTILES, Run, milliseconds, percentile};
 use crate::measure::Point;
 
 /// The page of one or several runs.
 #[must_use]
-pub fn page(title: &str, runs: &[Run], late_share_max: f64) -> String {
+pub fn page(title: &str, runs: &[(Run, Basis)]) -> String {
     let mut body = String::new();
-    for run in runs {
-        section(&mut body, run, late_share_max);
+    for (run, basis) in runs {
+        section(&mut body, run, *basis);
     }
     document(title, &body)
 }
@@ -45,20 +45,34 @@ fn document(title: &str, body: &str) -> String {
     )
 }
 
-fn section(body: &mut String, run: &Run, late_share_max: f64) {
+fn section(body: &mut String, run: &Run, basis: Basis) {
     // Writing to a String can not fail.
     let _ =
         write!(body, "<section><h2>{}</h2><p class=\"load\">{}</p>", escape(&run.name), escape(&run.load.to_string()));
-    match run.invalid(late_share_max) {
+    match run.invalid(basis.late_share_max) {
         Some(why) => {
             let _ = write!(body, "<p class=\"bad\"><strong>Invalid run:</strong> {}</p>", escape(&why.to_string()));
         }
-        None if run.total.wrong > 0 => {
-            let _ = write!(body, "<p class=\"bad\"><strong>{} wrong verdicts</strong></p>", run.total.wrong);
+        None if run.bad_count() > 0 => {
+            let counts = [("wrong", run.total.wrong), ("failed", run.total.failed), ("dropped", run.total.dropped)];
+            let counts = counts.into_iter().filter(|(_, count)| *count > 0);
+            let counts: Vec<String> = counts.map(|(name, count)| format!("{count} {name}")).collect();
+            let _ = write!(
+                body,
+                "<p class=\"bad\"><strong>{}</strong> of {} messages.</p>",
+                counts.join(", "),
+                run.total.offered
+            );
         }
-        None => body.push_str("<p class=\"good\"><strong>Valid run:</strong> the generator kept to its plan.</p>"),
+        None => {
+            let checked = if basis.checks() { "" } else { " No verdict was checked." };
+            let _ = write!(
+                body,
+                "<p class=\"good\"><strong>Valid run:</strong> the generator kept to its plan.{checked}</p>"
+            );
+        }
     }
-    figures(body, run);
+    figures(body, run, basis);
     body.push_str("<div class=\"charts\">");
     for chart in charts(run) {
         body.push_str(&chart);
@@ -85,13 +99,10 @@ fn section(body: &mut String, run: &Run, late_share_max: f64) {
     );
 }
 
-fn figures(body: &mut String, run: &Run) {
+fn figures(body: &mut String, run: &Run, basis: Basis) {
     let total = &run.total;
-    let mut figures = vec![
-        ("messages a second", short(run.rate())),
-        ("p50", format!("{} ms", short(milliseconds(&total.whole, 0.5)))),
-        ("p99", format!("{} ms", short(milliseconds(&total.whole, 0.99)))),
-    ];
+    let latency = |part| percentile(&total.whole, part).map_or("-".to_owned(), |it| format!("{} ms", short(it)));
+    let mut figures = vec![("messages a second", short(run.rate())), ("p50", latency(0.5)), ("p99", latency(0.99))];
     if let Some(cpu) = run.target_cpu_us() {
         figures.push(("CPU a message", format!("{} µs", short(cpu))));
         figures.push(("peak memory", format!("{} MiB", short(run.target_rss_peak as f64 / 1_048_576.0))));
@@ -101,7 +112,7 @@ fn figures(body: &mut String, run: &Run) {
         ("started", total.started),
         ("late", total.late),
         ("dropped", total.dropped),
-        ("right", total.right),
+        (basis.right_word(), total.right),
         ("temporary errors", total.temporary),
         ("wrong", total.wrong),
         ("failed", total.failed),
@@ -120,7 +131,8 @@ fn charts(run: &Run) -> Vec<String> {
         let marks = (0..=4)
             .map(|part| (last * f64::from(part) / 4.0, format!("{} s", short(last * f64::from(part) / 4.0))))
             .collect();
-        Chart { title, unit, marks, lines, is_logarithmic }.to_svg()
+        let table = time_table(title, unit, &lines, &run.points, is_logarithmic);
+        Chart { title, unit, marks, lines, is_logarithmic }.to_svg(&table)
     };
     let line = |name, value: fn(&Point) -> f64| Line {
         name,
@@ -178,7 +190,31 @@ fn percentile_chart(run: &Run) -> String {
         .map(|(part, name)| (place(part), name.to_owned()))
         .filter(|mark| mark.0 <= furthest)
         .collect();
-    Chart { title: "Latency by percentile", unit: "ms", marks, lines, is_logarithmic: true }.to_svg()
+    // The table of the latencies is its table too.
+    Chart { title: "Latency by percentile", unit: "ms", marks, lines, is_logarithmic: true }.to_svg("")
+}
+
+/// Rows of a table of what goes on over time.
+const TIME_ROWS_MAX: usize = 60;
+
+/// The lines of a chart as numbers, to unfold. Latencies are those of the answers of a tick, where there are any.
+fn time_table(title: &str, unit: &str, lines: &[Line<'_>], points: &[Point], of_answers: bool) -> String {
+    let head = std::iter::once("second".to_owned()).chain(lines.iter().map(|line| line.name.to_owned()));
+    let mut rows = vec![head.collect::<Vec<_>>()];
+    let step = points.len().div_ceil(TIME_ROWS_MAX).max(1);
+    // Counted from the end, which belongs to it.
+    let first = points.len().saturating_sub(1) % step;
+    for (number, point) in points.iter().enumerate().skip(first).step_by(step) {
+        let is_shown = !of_answers || point.answered > 0.0;
+        let cell = |line: &Line<'_>| line.points.get(number).filter(|_| is_shown).map(|it| short(it.1));
+        let cells = lines.iter().map(|line| cell(line).unwrap_or("-".to_owned()));
+        rows.push(std::iter::once(format!("{:.1}", point.at)).chain(cells).collect());
+    }
+    let thinned = if step > 1 { format!(", one tick of {step}") } else { String::new() };
+    let mut text = format!("<details><summary>As a table{thinned}</summary>");
+    table(&mut text, &format!("{title}, {unit}"), &rows);
+    text.push_str("</details>");
+    text
 }
 
 fn latency_table(body: &mut String, run: &Run) {
@@ -261,7 +297,8 @@ stroke-dasharray:2 2}.legend{list-style:none;display:flex;flex-wrap:wrap;gap:4px
 .legend svg{width:26px;height:8px;margin-right:5px;vertical-align:middle}\
 .wide{overflow-x:auto;margin:0 0 16px}table{border-collapse:collapse;font-variant-numeric:tabular-nums}caption{text-align:left;font-weight:600;\
 padding:4px 0}.wide th,.wide td{border-bottom:1px solid var(--rule);padding:5px 12px 5px 0;text-align:right;white-space:nowrap}\
-.wide th:first-child{text-align:left;position:sticky;left:0;background:var(--paper);font-weight:400}.wide tr:first-child th,.wide tr:first-child th:first-child{font-weight:600;vertical-align:bottom;white-space:normal}\
+.wide th:first-child{text-align:left;position:sticky;left:0;background:var(--paper);font-weight:400}figure .wide th:first-child{background:var(--card)}\
+.wide tr:first-child th,.wide tr:first-child th:first-child{font-weight:600;vertical-align:bottom;white-space:normal}\
 .bars{width:100%}.bars th{font-weight:400;text-align:left;padding-right:8px;font-size:.85rem;overflow-wrap:anywhere}\
 .bars td{text-align:right;font-size:.85rem;white-space:nowrap}.bar{width:45%}.bar svg{width:100%;height:12px;display:block}\
 .bars rect{fill:var(--l0)}details{margin:0 0 12px}summary{cursor:pointer;font-weight:600}code{overflow-wrap:anywhere;font-size:.85rem}\

@@ -3,12 +3,13 @@
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
-use super::{PERCENTILES, Run, milliseconds};
+use super::{Basis, PERCENTILES, Run, percentile};
 
-/// The run as one JSON object. Latencies are in milliseconds, recorded values in microseconds.
+/// The run as one JSON object. Latencies are in milliseconds, recorded values in microseconds; percentiles of nothing are null.
 #[must_use]
-pub fn to_json(run: &Run, late_share_max: f64) -> Value {
+pub fn to_json(run: &Run, basis: Basis) -> Value {
     let total = &run.total;
+    let (right, unchecked) = if basis.checks() { (total.right, 0) } else { (0, total.right) };
     let results: Map<String, Value> =
         total.results.iter().map(|((method, word), count)| (format!("{method}={word}"), json!(count))).collect();
     let latencies: Map<String, Value> =
@@ -17,15 +18,15 @@ pub fn to_json(run: &Run, late_share_max: f64) -> Value {
         "v": 1,
         "name": run.name,
         "load": run.load,
-        "valid": run.invalid(late_share_max).is_none(),
-        "invalid": run.invalid(late_share_max).map(|why| why.to_string()),
+        "valid": run.invalid(basis.late_share_max).is_none(),
+        "invalid": run.invalid(basis.late_share_max).map(|why| why.to_string()),
         "machine": run.machine,
         "seconds": run.elapsed.as_secs_f64(),
         "rate": run.rate(),
         "counts": {
             "offered": total.offered, "started": total.started, "late": total.late, "dropped": total.dropped,
-            "answered": total.answered(), "right": total.right, "temporary": total.temporary, "wrong": total.wrong,
-            "failed": total.failed, "bytes": total.bytes,
+            "answered": total.answered(), "right": right, "unchecked": unchecked, "temporary": total.temporary,
+            "wrong": total.wrong, "failed": total.failed, "bytes": total.bytes,
         },
         "results": results,
         "troubles": total.troubles,
@@ -43,7 +44,7 @@ pub fn to_json(run: &Run, late_share_max: f64) -> Value {
 
 fn latency(histogram: &Histogram<u64>) -> Value {
     let percentiles: Map<String, Value> =
-        PERCENTILES.iter().map(|(name, part)| ((*name).to_owned(), json!(milliseconds(histogram, *part)))).collect();
+        PERCENTILES.iter().map(|(name, part)| ((*name).to_owned(), json!(percentile(histogram, *part)))).collect();
     let recorded: Vec<[u64; 2]> =
         histogram.iter_recorded().map(|step| [step.value_iterated_to(), step.count_since_last_iteration()]).collect();
     json!({ "count": histogram.len(), "mean": histogram.mean() / 1e3, "percentiles": percentiles, "recorded_us": recorded })

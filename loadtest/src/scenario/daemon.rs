@@ -87,6 +87,11 @@ impl Daemon {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
+    /// Lines of its log with these words.
+    pub(super) fn log_count(&self, words: &str) -> u64 {
+        self.log().lines().filter(|line| line.contains(words)).count() as u64
+    }
+
     /// What it should not have had to say, and whether it is still there.
     pub(super) fn complaints(&mut self) -> Vec<String> {
         let log = self.log();

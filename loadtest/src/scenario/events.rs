@@ -11,13 +11,20 @@ use super::LOOK;
 use super::daemon::Daemon;
 use super::settings::{Act, Event};
 
-/// Lets everything happen until the run is over.
-pub(super) fn play(events: &[Event], dns: &Server, daemon: &Daemon, is_over: &AtomicBool) -> io::Result<()> {
+/// Lets everything happen until the run is over; gives what its end came too soon for.
+pub(super) fn play<'a>(
+    events: &'a [Event],
+    dns: &Server,
+    daemon: &Daemon,
+    is_over: &AtomicBool,
+) -> io::Result<Vec<&'a Event>> {
     let began = Instant::now();
     let mut due: Vec<(Instant, Option<Duration>, &Act)> =
         events.iter().map(|event| (began + event.at, event.every, &event.act)).collect();
+    let mut last = began;
     while !is_over.load(Ordering::Acquire) && !due.is_empty() {
         let now = Instant::now();
+        last = now;
         for (when, every, act) in &mut due {
             if *when <= now {
                 carry_out(act, dns, daemon)?;
@@ -29,7 +36,7 @@ pub(super) fn play(events: &[Event], dns: &Server, daemon: &Daemon, is_over: &At
         let next = due.iter().map(|it| it.0).min().unwrap_or(now + LOOK);
         thread::sleep(next.saturating_duration_since(Instant::now()).min(LOOK));
     }
-    Ok(())
+    Ok(events.iter().filter(|event| began + event.at > last).collect())
 }
 
 fn carry_out(act: &Act, dns: &Server, daemon: &Daemon) -> io::Result<()> {

@@ -2,14 +2,27 @@
 
 use super::plan::{Cuts, Plan, Trouble};
 use super::run::Stage;
-use super::{Invariant, run};
+use super::{Invariant, Ran, Violation, run};
 
 /// The cuts that leave a run in which the same thing does not hold; those to begin with among them.
 #[must_use]
 pub fn shrink(stage: &Stage, seed: u64, cuts: &Cuts, invariant: Invariant) -> Cuts {
-    let fails =
-        |cuts: &Cuts| run(stage, seed, cuts, false).violation.is_some_and(|violation| violation.invariant == invariant);
+    let fails = |cuts: &Cuts| {
+        let ran = run(stage, seed, cuts, false);
+        match invariant {
+            // Nothing is wrong with the run, until there is a second one.
+            Invariant::SameRun => ran.violation.is_none() && unlike(&ran, &run(stage, seed, cuts, false)).is_some(),
+            _ => ran.violation.is_some_and(|violation| violation.invariant == invariant),
+        }
+    };
     smallest(cuts, &Plan::draw(seed, &Cuts::default()), fails)
+}
+
+/// What is wrong with two runs of one seed that are not the same.
+pub(super) fn unlike(ran: &Ran, again: &Ran) -> Option<Violation> {
+    let detail =
+        format!("hash {:016x} after {} turns, then {:016x} after {}", ran.hash, ran.turns, again.hash, again.turns);
+    (again != ran).then_some(Violation { invariant: Invariant::SameRun, detail })
 }
 
 /// Cuts one thing after the other while the rest still fails, until nothing more can go.
@@ -61,6 +74,14 @@ fn changes(plan: &Plan) -> Vec<Change> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_second_run_that_differs_is_a_violation() {
+        let ran = run(&Stage::new(), 1, &Cuts::default(), false);
+        assert!(unlike(&ran, &ran.clone()).is_none());
+        let other = Ran { turns: ran.turns + 1, ..ran.clone() };
+        assert_eq!(unlike(&ran, &other).unwrap().invariant, Invariant::SameRun);
+    }
 
     #[test]
     fn what_is_not_needed_goes_and_what_is_stays() {

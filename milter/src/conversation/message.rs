@@ -15,7 +15,7 @@ use mailproof_proto::verdict::{Action, Verdict};
 use super::changes::{Changes, forged_fields};
 use crate::metrics::Skip;
 use crate::policy::{Decision, Facts, OnError, SmtpReply, decide, decide_internal_error};
-use crate::protocol::{Actions, Agreement, HEADER_BYTES_MAX, ProtocolError, Reply, Steps, write_reply};
+use crate::protocol::{Actions, Agreement, Reply, Steps, write_reply};
 use crate::service::{MessageReport, Service};
 use crate::signing::{Selection, Signer};
 
@@ -84,11 +84,9 @@ impl Message {
         }
     }
 
-    /// Takes a field as the server gives it, its folding as LF.
-    ///
-    /// # Errors
-    /// [`ProtocolError::HeaderTooLong`].
-    pub(super) fn add_header(&mut self, name: &[u8], value: &[u8], with_space: bool) -> Result<(), ProtocolError> {
+    /// Takes a field as the server gives it, its folding as LF. Over the limit of a header fields are only counted: to give
+    /// such a message up would be to let it pass.
+    pub(super) fn add_header(&mut self, name: &[u8], value: &[u8], with_space: bool) {
         let is = |other: &str| name.trim_ascii_end().eq_ignore_ascii_case(other.as_bytes());
         self.results_count += u32::from(is(RESULTS_FIELD));
         self.explain_count += u32::from(is(EXPLAIN_FIELD));
@@ -98,12 +96,9 @@ impl Message {
         let start = self.header.len();
         let length = name.len() + value.len();
         self.header_bytes += length;
-        if self.header_bytes > HEADER_BYTES_MAX {
-            return Err(ProtocolError::HeaderTooLong);
-        }
         if start + length > HEADER_BLOCK_BYTES_MAX {
             // Nothing of such a header is signed; what is too long for a session it notes itself.
-            return Ok(());
+            return;
         }
         self.header.extend_from_slice(name);
         self.header.push(b':');
@@ -114,7 +109,6 @@ impl Message {
         }
         push_with_crlf(&mut self.header, value);
         self.header.extend_from_slice(b"\r\n");
-        Ok(())
     }
 
     /// Keeps a copy from now on.

@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
+use mailproof_proto::authres::Layout;
 use mailproof_proto::verdict::Verdict;
 use serde::Serialize;
 
 use super::line_writer::LineWriter;
 use crate::config::{EventSettings, EventTarget, LocalParts};
 use crate::log::{Format, Sink};
-use crate::service::{MessageReport, Observer};
+use crate::service::{MessageReport, Observer, sender_parts};
 
 /// Writes an event for every message.
 pub(crate) struct EventStream {
@@ -89,7 +90,7 @@ impl EventStream {
     }
 
     fn write(&self, report: &MessageReport<'_>) -> Option<String> {
-        let (local, domain) = report.mail_from.rsplit_once('@').unwrap_or(("", report.mail_from));
+        let (local, domain) = sender_parts(report.mail_from);
         let decision = report.decision;
         let event = Event {
             v: SCHEMA_VERSION,
@@ -105,7 +106,7 @@ impl EventStream {
             reasons: decision.reasons.iter().map(crate::policy::Reason::word).collect(),
             override_reason: decision.override_reason.as_ref().map(|it| it.kind.word()),
             override_comment: decision.override_reason.as_ref().map(|it| it.comment.as_str()),
-            reply: decision.reply.as_ref().map(ToString::to_string),
+            reply: decision.reply.as_ref().map(crate::policy::SmtpReply::for_log),
             signatures: report.signatures,
             forged_removed: report.forged,
             waited_ms: report.waited_ms,
@@ -133,6 +134,11 @@ impl EventStream {
             let (local, domain) = identity.rsplit_once('@').unwrap_or((&identity, ""));
             signature.identity = Some(format!("{}@{domain}", self.local_part(local).unwrap_or_default()));
         }
+        // The header field that the message got has the identities too.
+        let authserv_id = verdict.authentication_results.split(';').next().unwrap_or_default().trim().to_owned();
+        let mut results = String::new();
+        verdict.write_authentication_results(&mut results, &authserv_id, Layout::OneLine);
+        verdict.authentication_results = results;
         verdict.to_json(id)
     }
 }
@@ -174,11 +180,15 @@ impl RotatedFile {
         for number in (1..self.files_max).rev() {
             let _ = fs::rename(numbered(number), numbered(number + 1));
         }
-        match self.files_max {
-            0 => fs::remove_file(&self.path)?,
-            _ => fs::rename(&self.path, numbered(1))?,
+        let gone = match self.files_max {
+            0 => fs::remove_file(&self.path),
+            _ => fs::rename(&self.path, numbered(1)),
+        };
+        match gone {
+            // Somebody has taken it away, which is as good.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => self.reopen(),
         }
-        self.reopen()
     }
 }
 

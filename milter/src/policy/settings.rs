@@ -89,7 +89,8 @@ pub struct Rules {
     pub dmarc_quarantine: Handling,
     /// DMARC fail under `p=none`; RFC 9989 section 5.4 asks to do nothing.
     pub dmarc_none: Handling,
-    /// DMARC permerror: a From field that names no single domain, for instance.
+    /// DMARC permerror: a From field that names no single domain, for instance. Whoever wants to be taken for another writes
+    /// such fields.
     pub dmarc_permerror: Handling,
     /// DMARC temperror.
     pub dmarc_temperror: OnError,
@@ -106,7 +107,7 @@ impl Default for Rules {
             dmarc_reject: RejectHandling::Rfc9989,
             dmarc_quarantine: Handling::Quarantine,
             dmarc_none: Handling::Accept,
-            dmarc_permerror: Handling::Accept,
+            dmarc_permerror: Handling::Quarantine,
             dmarc_temperror: OnError::Accept,
         }
     }

@@ -14,6 +14,8 @@ pub struct SmtpReply {
     code: u16,
     enhanced: &'static str,
     text: String,
+    /// Octets of the text that are our own words; behind them somebody is quoted.
+    own: usize,
 }
 
 impl SmtpReply {
@@ -25,8 +27,10 @@ impl SmtpReply {
         Some(match spf.result {
             SpfResult::Fail => {
                 let text = format!("SPF: {client} may not send mail from {domain}");
-                let said = spf.explanation.as_ref().map(|said| format!("{text}; that domain says: {said}"));
-                Self::new(550, "5.7.23", said.unwrap_or(text))
+                match &spf.explanation {
+                    Some(said) => Self::new(550, "5.7.23", text).quoting(&format!("; that domain says: {said}")),
+                    None => Self::new(550, "5.7.23", text),
+                }
             }
             SpfResult::PermError => {
                 Self::new(550, "5.7.24", format!("SPF: the record of {domain} can not be used ({problem})"))
@@ -76,8 +80,15 @@ impl SmtpReply {
     }
 
     fn new(code: u16, enhanced: &'static str, text: String) -> Self {
-        let plain = |character: char| if character == ' ' || character.is_ascii_graphic() { character } else { '?' };
-        Self { code, enhanced, text: text.chars().map(plain).take(TEXT_CHARACTERS_MAX).collect() }
+        let text: String = text.chars().map(plain).take(TEXT_CHARACTERS_MAX).collect();
+        Self { code, enhanced, own: text.len(), text }
+    }
+
+    /// With what somebody else has to say: the text of an SPF record may name the sender.
+    fn quoting(mut self, words: &str) -> Self {
+        let room = TEXT_CHARACTERS_MAX - self.text.len();
+        self.text.extend(words.chars().map(plain).take(room));
+        self
     }
 
     /// The code of RFC 5321 section 4.2.
@@ -98,6 +109,12 @@ impl SmtpReply {
         &self.text
     }
 
+    /// The reply without what is quoted in it, for logs and events.
+    #[must_use]
+    pub fn for_log(&self) -> String {
+        format!("{} {} {}", self.code, self.enhanced, self.text.get(..self.own).unwrap_or_default())
+    }
+
     /// The reply as a milter gives it: the server takes `%` for the beginning of a format, unless it stands twice.
     #[must_use]
     pub fn for_milter(&self) -> String {
@@ -109,6 +126,11 @@ impl fmt::Display for SmtpReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.code, self.enhanced, self.text)
     }
+}
+
+/// Printable ASCII.
+fn plain(character: char) -> char {
+    if character == ' ' || character.is_ascii_graphic() { character } else { '?' }
 }
 
 /// RFC 5321 section 4.5.3.1.5: a reply line has at most 512 octets, the codes and a doubled `%` or two included.

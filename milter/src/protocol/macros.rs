@@ -1,6 +1,8 @@
 //! Macros: what the mail server tells beside its commands. Only those that are used are kept, so a server that sends
 //! hundreds costs nothing.
 
+use std::mem;
+
 use super::command::{self, Strings};
 
 /// What the mail server is about to say when it hands over macros.
@@ -74,6 +76,8 @@ pub enum Fact {
 pub struct Macros {
     of_connection: Values,
     of_message: Values,
+    /// The message that they are of is still to begin.
+    is_early: bool,
 }
 
 type Values = [Option<Box<str>>; Fact::ALL.len()];
@@ -109,6 +113,11 @@ impl Fact {
 impl Macros {
     /// Takes the macros of one stage; a later value takes the place of an earlier one.
     pub fn learn(&mut self, stage: Option<Stage>, strings: Strings<'_>) {
+        if stage == Some(Stage::Mail) {
+            // A message is to begin, whether or not the one before was said to be over.
+            self.end_message();
+            self.is_early = true;
+        }
         let values = match stage {
             Some(stage) if stage.is_of_connection() => &mut self.of_connection,
             _ => &mut self.of_message,
@@ -130,9 +139,16 @@ impl Macros {
         (!value.is_empty()).then_some(value)
     }
 
+    /// The message begins that macros may have been said of.
+    pub fn begin_message(&mut self) {
+        if !mem::take(&mut self.is_early) {
+            self.end_message();
+        }
+    }
+
     /// Forgets what was said of one message.
     pub fn end_message(&mut self) {
-        self.of_message = Values::default();
+        (self.of_message, self.is_early) = (Values::default(), false);
     }
 
     /// Forgets everything: another client comes.

@@ -27,10 +27,6 @@ pub const FRAME_BYTES_MAX: usize = mailproof_proto::limits::HEADER_BLOCK_BYTES_M
 /// extensions of RFC 6531 and a margin.
 pub const NAME_BYTES_MAX: usize = 4096;
 
-/// Octets of all header fields of a message; each of them may cost a reply. Mail servers take less than that as a whole
-/// message unless told otherwise.
-pub const HEADER_BYTES_MAX: usize = 16 * 1024 * 1024;
-
 /// How a peer broke the protocol.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -72,9 +68,6 @@ pub enum ProtocolError {
         /// The actions offered.
         actions: u32,
     },
-    /// More than [`HEADER_BYTES_MAX`].
-    #[error("a header of more than {HEADER_BYTES_MAX} octets")]
-    HeaderTooLong,
     /// A command while the reply to an earlier one is still to come.
     #[error("command {} while a reply is due", shown(*command))]
     Impatient {
@@ -94,7 +87,6 @@ impl ProtocolError {
             Self::Malformed { .. } => "malformed-command",
             Self::OutOfOrder { .. } => "command-out-of-order",
             Self::Unsuitable { .. } => "unsuitable-version",
-            Self::HeaderTooLong => "header-too-long",
             Self::Impatient { .. } => "command-before-reply",
         }
     }

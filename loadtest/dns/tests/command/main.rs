@@ -84,6 +84,7 @@ fn the_program_says_what_is_wrong_and_exits() {
         (vec!["--zone", "/no/such.yml"], 78, "/no/such.yml"),
         (vec!["--zone", &zone, "--plan", &plan], 78, "plan.yml"),
         (vec!["--zone", &zone, "--listen", &taken], 69, taken.as_str()),
+        (vec!["--zone", &zone, "--listen", "0.0.0.0:0"], 2, "loopback"),
         (vec!["--zone", &zone, "--probability", "2"], 2, "not between 0 and 1"),
         (vec![], 2, "--zone"),
     ] {
