@@ -101,6 +101,7 @@ fn percent_signs_are_doubled_for_the_server() {
     let parts = Parts { spf: "fail".to_owned(), explanation: Some("50%\u{e9}\r\n".to_owned()), ..Parts::default() };
     let reply = decide(&policy, &verdict(&parts), &Facts::default()).reply.unwrap();
     assert!(reply.text().ends_with("that domain says: 50%???") && reply.for_milter().ends_with("50%%???"));
+    assert!(reply.for_log().ends_with("bounce.sender.example"), "what the domain says may name the sender");
 }
 
 fn shown(decision: &Decision) -> Expected {

@@ -66,6 +66,26 @@ fn spf_decides_as_the_policy_says() {
 }
 
 #[test]
+fn hosts_that_are_skipped_and_forwarders_are_spared() {
+    let zone = format!("{ZONE}\nmail.example: [{{TXT: v=spf1 ip4:203.0.113.5 -all}}]");
+    let settings = "policy.mode = 'enforce'\npolicy.rules.spf-fail = 'reject'\n\
+                    policy.known-forwarders = ['mail.example']\nskip.hosts = ['198.51.100.8', '.listed.example']";
+    let octets: String = [
+        request("client_address=198.51.100.8 sender=ann@example.org instance=1"),
+        request("client_address=198.51.100.9 client_name=mx.listed.example sender=ann@example.org instance=2"),
+        request("client_address=198.51.100.9 client_name=mx.other.example sender=ann@example.org instance=3"),
+        request("client_address=203.0.113.5 sender=ann@example.org instance=4"),
+    ]
+    .concat();
+    let refused = "action=550 5.7.23 SPF: 198.51.100.9 may not send mail from example.org";
+    let expected = ["action=DUNNO", "action=DUNNO", refused, "action=DUNNO"].map(str::to_owned).to_vec();
+    for offline in [false, true] {
+        let daemon = Daemon::new(settings, &zone, offline);
+        assert_eq!(talk(&daemon, octets.as_bytes(), usize::MAX), (expected.clone(), false));
+    }
+}
+
+#[test]
 fn received_spf_is_prepended_once_a_message() {
     let daemon = Daemon::new("[headers]\nreceived-spf = true", ZONE, false);
     let first = request("client_address=192.0.2.7 sender=ann@example.org instance=a");

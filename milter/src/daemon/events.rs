@@ -267,6 +267,10 @@ mod tests {
         assert_eq!(read("events").as_deref(), Some("five--\n"));
         assert_eq!(read("events.1").as_deref(), Some("four--\n"));
         assert_eq!((read("events.2").as_deref(), read("events.3")), (Some("three-\n"), None));
+        // Somebody else rotates it too.
+        fs::remove_file(&path).unwrap();
+        file.write_all(b"six---\n").unwrap();
+        assert_eq!(read("events").as_deref(), Some("six---\n"));
         fs::remove_dir_all(&folder).unwrap();
     }
 }
