@@ -2,8 +2,8 @@
 # Measures, writes benches/record/<machine>/<day>.csv and a picture for each table, and says what moved.
 # Usage: scripts/bench.sh [--instructions | --short] [--gate]
 #   --instructions  counts instructions only          --short  only a few of them, and writes nothing: for `make test`
-#   --gate          fails when an instruction count moved by more than 0.5 % since the former record of this machine, or is
-#                   missing
+#   --gate          fails, and writes nothing, when an instruction count moved by more than 0.5 % since the former record of
+#                   this machine, or when one of that record is missing
 set -u
 cd "$(dirname "$0")/.."
 what=all
@@ -34,7 +34,7 @@ install_runner() {
 
 count_instructions() {
     if ! command -v valgrind >/dev/null; then
-        echo "SKIPPED: instructions: valgrind is not there"
+        echo "SKIPPED: needs valgrind: instructions are not counted"
         return 1
     fi
     if ! install_runner >"$out/runner.log" 2>&1; then

@@ -1,5 +1,5 @@
 /*
- * libopendkim, libspf2 and libopendmarc, asked over standard input: lines `COUNT FILE`, answered by
+ * libopendkim, libspf2 and libopendmarc, asked over standard input: lines `COUNT ADDRESS FILE`, answered by
  * `SPF DKIM DMARC NANOSECONDS`. The argument is the file of what is in the DNS. Like the daemons around these libraries
  * it keeps what may be kept between messages: the handles, the zone, the public suffix list.
  */
@@ -32,7 +32,7 @@ struct results {
 
 static struct text texts[64];
 static size_t text_count;
-static char *ip, *helo, *mail_from;
+static char *helo, *mail_from;
 static DKIM_LIB *dkim_library;
 static SPF_server_t *spf_server;
 static char field[1024];
@@ -62,7 +62,7 @@ static DKIM_CBSTAT look_up_key(DKIM *dkim, DKIM_SIGINFO *signature, unsigned cha
     return (size_t)snprintf((char *)key, room, "%s", data) < room ? DKIM_CBSTAT_CONTINUE : DKIM_CBSTAT_ERROR;
 }
 
-/* Lines `ip ADDRESS`, `helo NAME`, `mail_from ADDRESS`, `txt NAME TEXT`. */
+/* Lines `helo NAME`, `mail_from ADDRESS`, `txt NAME TEXT`. */
 static void read_world(const char *path)
 {
     FILE *file = fopen(path, "r");
@@ -75,9 +75,7 @@ static void read_world(const char *path)
         char *rest = line, *word = strsep(&rest, " ");
         if (rest == NULL)
             continue;
-        if (strcmp(word, "ip") == 0)
-            ip = strdup(rest);
-        else if (strcmp(word, "helo") == 0)
+        if (strcmp(word, "helo") == 0)
             helo = strdup(rest);
         else if (strcmp(word, "mail_from") == 0)
             mail_from = strdup(rest);
@@ -88,7 +86,7 @@ static void read_world(const char *path)
     }
     free(line);
     fclose(file);
-    if (ip == NULL || helo == NULL || mail_from == NULL)
+    if (helo == NULL || mail_from == NULL)
         fail("the file of the DNS is not whole");
 }
 
@@ -111,7 +109,7 @@ static void start(void)
     SPF_server_set_rec_dom(spf_server, "mx.example.net");
 }
 
-static SPF_result_t judge_spf(void)
+static SPF_result_t judge_spf(const char *ip)
 {
     SPF_request_t *request = SPF_request_new(spf_server);
     SPF_response_t *response = NULL;
@@ -158,11 +156,11 @@ static bool judge_dkim(unsigned char *message, size_t length, char from[256], DK
     return dkim_eom(dkim, NULL) == DKIM_STAT_OK;
 }
 
-static struct results judge(unsigned char *message, size_t length)
+static struct results judge(const char *ip, unsigned char *message, size_t length)
 {
     char from[256] = "";
     DKIM *dkim = NULL;
-    bool sender_holds = judge_spf() == SPF_RESULT_PASS;
+    bool sender_holds = judge_spf(ip) == SPF_RESULT_PASS;
     bool signature_holds = judge_dkim(message, length, from, &dkim);
     DKIM_SIGINFO *signature = dkim_getsignature(dkim);
     const char *signer = signature == NULL ? "" : (const char *)dkim_sig_getdomain(signature);
@@ -223,14 +221,17 @@ int main(int count, char **arguments)
     size_t room = 0;
     while (getline(&line, &room, stdin) > 0) {
         line[strcspn(line, "\n")] = '\0';
-        char *path;
-        long rounds = strtol(line, &path, 10);
+        char *path = line;
+        long rounds = strtol(strsep(&path, " "), NULL, 10);
+        const char *ip = strsep(&path, " ");
+        if (path == NULL)
+            exit(65);
         size_t length;
-        unsigned char *message = read_file(path + 1, &length);
+        unsigned char *message = read_file(path, &length);
         struct results results = {"-", "-", "-"};
         long long started = now();
         for (long round = 0; round < rounds; round++)
-            results = judge(message, length);
+            results = judge(ip, message, length);
         long long took = now() - started;
         printf("%s %s %s %lld\n", results.spf, results.dkim, results.dmarc, took);
         fflush(stdout);

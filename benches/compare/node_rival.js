@@ -1,4 +1,4 @@
-// mailauth, asked over standard input: lines `COUNT FILE`, answered by `SPF DKIM DMARC NANOSECONDS`.
+// mailauth, asked over standard input: lines `COUNT ADDRESS FILE`, answered by `SPF DKIM DMARC NANOSECONDS`.
 'use strict';
 const fs = require('fs'), path = require('path'), readline = require('readline');
 let authenticate;
@@ -14,15 +14,15 @@ const resolver = async (name, type) => {
   if (!text) { const error = new Error('none'); error.code = 'ENOTFOUND'; throw error; }
   return [[text]];
 };
-const judge = octets => authenticate(octets, { ip: world.ip, helo: world.helo, sender: world.mail_from,
+const judge = (ip, octets) => authenticate(octets, { ip, helo: world.helo, sender: world.mail_from,
   mta: 'mx.example.net', resolver, disableBimi: true });
 (async () => {
   console.log('ready');
   for await (const line of readline.createInterface({ input: process.stdin })) {
-    const at = line.indexOf(' '), octets = fs.readFileSync(line.slice(at + 1));
+    const [count, ip, ...file] = line.split(' '), octets = fs.readFileSync(file.join(' '));
     let told;
     const started = process.hrtime.bigint();
-    for (let count = Number(line.slice(0, at)); count > 0; count--) told = await judge(octets);
+    for (let left = Number(count); left > 0; left--) told = await judge(ip, octets);
     const took = process.hrtime.bigint() - started;
     const signature = told.dkim.results[0] && told.dkim.results[0].status.result;
     console.log(told.spf.status.result, signature === 'pass' ? 'pass' : 'fail', told.dmarc.status.result, String(took));

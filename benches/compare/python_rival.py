@@ -1,4 +1,4 @@
-"""dkimpy and pyspf, asked over standard input: lines `COUNT FILE`, answered by `SPF DKIM DMARC NANOSECONDS`."""
+"""dkimpy and pyspf, asked over standard input: lines `COUNT ADDRESS FILE`, answered by `SPF DKIM DMARC NANOSECONDS`."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def key(name: bytes, timeout: int = 5) -> bytes | None:
     return text.encode() if text else None
 
 
-def judge(octets: bytes) -> tuple[str, str]:
+def judge(address: str, octets: bytes) -> tuple[str, str]:
     """The results of one message."""
-    result = spf.check2(WORLD["ip"], WORLD["mail_from"], WORLD["helo"])[0]
+    result = spf.check2(address, WORLD["mail_from"], WORLD["helo"])[0]
     try:
         holds = dkim.DKIM(octets).verify(dnsfunc=key)
     except dkim.DKIMException:
@@ -43,10 +43,10 @@ def judge(octets: bytes) -> tuple[str, str]:
 spf.DNSLookup = look_up
 print("ready", flush=True)
 for line in sys.stdin:
-    count, path = line.strip().split(" ", 1)
+    count, client, path = line.strip().split(" ", 2)
     message = Path(path).read_bytes()
     started = time.perf_counter_ns()
     for _ in range(int(count)):
-        words = judge(message)
+        words = judge(client, message)
     took = time.perf_counter_ns() - started
     print(*words, "-", took, flush=True)

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::hint::black_box;
 use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,30 +12,10 @@ use std::time::{Duration, Instant};
 use mailproof::proto::dns::{Answers, Transcript};
 use mailproof::proto::spf::{self, Check, SpfOptions};
 use mailproof::zone::Zone;
+use mailproof_benches::comparison::{OURS, SPF, Words};
 use mailproof_benches::mail_auth_side::MailAuth;
 use mailproof_benches::mailproof_side::Mailproof;
-use mailproof_benches::messages::{CLIENT, HELO, MAIL_FROM, RECEIVER, zone_text};
-
-/// The results of one message, in the words of RFC 8601; `-` for what somebody does not look at.
-#[derive(Clone, Debug)]
-pub(crate) struct Words {
-    pub(crate) spf: String,
-    pub(crate) dkim: String,
-    pub(crate) dmarc: String,
-}
-
-impl Words {
-    /// The first word that is another; words that were not looked for do not count.
-    pub(crate) fn difference(&self, expected: &Self) -> Option<String> {
-        let pairs = [
-            ("spf", &self.spf, &expected.spf),
-            ("dkim", &self.dkim, &expected.dkim),
-            ("dmarc", &self.dmarc, &expected.dmarc),
-        ];
-        let (what, said, _) = pairs.into_iter().find(|(_, said, expected)| *said != "-" && said != expected)?;
-        Some(format!("{what}={said}"))
-    }
-}
+use mailproof_benches::messages::{HELO, MAIL_FROM, RECEIVER, zone_text};
 
 /// One of those compared, with what it looks at.
 pub(crate) struct Rival {
@@ -68,7 +49,7 @@ enum Way {
 #[derive(Default)]
 struct Messages(HashMap<PathBuf, Vec<u8>>);
 
-/// All that are there, Mailproof first, and why others are not.
+/// All that are there, Mailproof first and those that do SPF alone last, and why others are not.
 pub(crate) fn all(folder: &Path) -> (Vec<Rival>, Vec<(&'static str, String)>) {
     let whole = "SPF, DKIM, DMARC";
     let mut rivals = vec![
@@ -82,21 +63,13 @@ pub(crate) fn all(folder: &Path) -> (Vec<Rival>, Vec<(&'static str, String)>) {
             does: whole,
             way: Way::MailAuth { it: Box::default(), messages: Messages::default() },
         },
-        Rival {
-            name: "mailproof, SPF alone",
-            does: "SPF",
-            way: Way::Spf {
-                zone: Box::new(Zone::from_yaml(&zone_text()).expect("a zone")),
-                transcript: Transcript::new(),
-            },
-        },
     ];
     let mut absent = vec![("hickory-resolver", "DNS only: `cargo bench -p mailproof-benches --bench dns`".to_owned())];
     let programs: [(_, _, &[&str], _); 4] = [
         ("libopendkim, libspf2, libopendmarc", whole, &["target/compare/c_rival"], "world.txt"),
-        ("viaspf 0.6.0", "SPF", &["target/viaspf/release/viaspf-rival"], "world.txt"),
         ("dkimpy and pyspf", "SPF, DKIM", &[".venv/bin/python", "benches/compare/python_rival.py"], "world.json"),
         ("mailauth (Node)", whole, &["node", "benches/compare/node_rival.js"], "world.json"),
+        ("viaspf 0.6.0", SPF, &["target/viaspf/release/viaspf-rival"], "world.txt"),
     ];
     for (name, does, command, world) in programs {
         match start(command, &folder.join(world)) {
@@ -104,6 +77,9 @@ pub(crate) fn all(folder: &Path) -> (Vec<Rival>, Vec<(&'static str, String)>) {
             Err(reason) => absent.push((name, reason)),
         }
     }
+    let zone = Box::new(Zone::from_yaml(&zone_text()).expect("a zone"));
+    rivals.push(Rival { name: "mailproof", does: SPF, way: Way::Spf { zone, transcript: Transcript::new() } });
+    rivals.sort_by_key(|rival| (rival.does == SPF, !rival.name.starts_with(OURS)));
     (rivals, absent)
 }
 
@@ -117,34 +93,34 @@ impl Rival {
         self.does
     }
 
-    /// Judges one message so many times; gives its words and how long all of them took.
-    pub(crate) fn judge(&mut self, path: &Path, count: u32) -> io::Result<(Words, Duration)> {
+    /// Judges one message of a client so many times; gives its words and how long all of them took.
+    pub(crate) fn judge(&mut self, client: IpAddr, path: &Path, count: u32) -> io::Result<(Words, Duration)> {
         match &mut self.way {
             Way::Mailproof { it, messages } => {
                 let message = messages.of(path)?;
                 let started = Instant::now();
                 for _ in 1..count {
-                    black_box(it.any_verdict(message));
+                    black_box(it.any_verdict(client, message));
                 }
-                let verdict = it.any_verdict(message);
+                let verdict = it.any_verdict(client, message);
                 let took = started.elapsed();
                 let dkim = verdict.dkim.first().map_or("none", |signature| signature.result.word());
-                Ok((words(verdict.spf.result.word(), dkim, verdict.dmarc.result.word()), took))
+                Ok((Words::new(verdict.spf.result.word(), dkim, verdict.dmarc.result.word()), took))
             }
             Way::MailAuth { it, messages } => {
                 let message = messages.of(path)?;
                 let started = Instant::now();
                 for _ in 1..count {
-                    black_box(it.any_verdict(message));
+                    black_box(it.any_verdict(client, message));
                 }
-                let (field, dkim) = it.any_verdict(message);
+                let (field, dkim) = it.any_verdict(client, message);
                 let took = started.elapsed();
                 let of = |name: &str| if field.contains(&format!("{name}=pass")) { "pass" } else { "fail" };
-                Ok((words(of("spf"), if dkim { "pass" } else { "fail" }, of("dmarc")), took))
+                Ok((Words::new(of("spf"), if dkim { "pass" } else { "fail" }, of("dmarc")), took))
             }
             Way::Spf { zone, transcript } => {
                 let options = SpfOptions::default();
-                let asked = Check { ip: CLIENT, helo: HELO, mail_from: MAIL_FROM, receiver: RECEIVER, now_seconds: 1 };
+                let asked = Check { ip: client, helo: HELO, mail_from: MAIL_FROM, receiver: RECEIVER, now_seconds: 1 };
                 let mut check =
                     || spf::check_mail_from(black_box(&asked), &options, &mut Answers::new(transcript, &mut **zone));
                 let started = Instant::now();
@@ -152,10 +128,10 @@ impl Rival {
                     black_box(check());
                 }
                 let outcome = check().ok_or_else(|| io::Error::other("an answer is missing"))?;
-                Ok((words(outcome.result.word(), "-", "-"), started.elapsed()))
+                Ok((Words::new(outcome.result.word(), "-", "-"), started.elapsed()))
             }
             Way::Program { to, from, .. } => {
-                writeln!(to, "{count} {}", path.display())?;
+                writeln!(to, "{count} {client} {}", path.display())?;
                 to.flush()?;
                 let mut line = String::new();
                 from.read_line(&mut line)?;
@@ -163,7 +139,7 @@ impl Rival {
                 let mut next = || said.next().ok_or_else(|| io::Error::other("it ended"));
                 let (spf, dkim, dmarc, took) = (next()?, next()?, next()?, next()?);
                 let took = Duration::from_nanos(took.parse().map_err(io::Error::other)?);
-                Ok((words(spf, dkim, dmarc), took))
+                Ok((Words::new(spf, dkim, dmarc), took))
             }
         }
     }
@@ -186,10 +162,6 @@ impl Messages {
         }
         Ok(self.0.get(path).map_or(&[], Vec::as_slice))
     }
-}
-
-fn words(spf: &str, dkim: &str, dmarc: &str) -> Words {
-    Words { spf: spf.to_owned(), dkim: dkim.to_owned(), dmarc: dmarc.to_owned() }
 }
 
 /// A program says `ready`, or why it is not.

@@ -16,6 +16,7 @@
 
 pub mod allocations;
 pub mod cases;
+pub mod comparison;
 pub mod mail_auth_side;
 pub mod mailproof_side;
 pub mod messages;

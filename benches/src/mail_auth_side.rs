@@ -76,30 +76,30 @@ impl MailAuth {
     /// When SPF, the signature or DMARC does not pass.
     #[must_use]
     pub fn verdict(&self, message: &[u8]) -> String {
-        let (field, spf, dkim, (dmarc_spf, dmarc_dkim)) = self.judge(message);
+        let (field, spf, dkim, (dmarc_spf, dmarc_dkim)) = self.judge(CLIENT, message);
         assert_eq!((spf, dkim), (SpfResult::Pass, true));
         assert_eq!((dmarc_spf, dmarc_dkim), (DmarcResult::Pass, DmarcResult::Pass));
         field
     }
 
-    /// The same of any message, and whether its first signature holds.
+    /// The same of any message of some client, and whether its first signature holds.
     #[must_use]
-    pub fn any_verdict(&self, message: &[u8]) -> (String, bool) {
-        let (field, _, dkim, _) = self.judge(message);
+    pub fn any_verdict(&self, client: IpAddr, message: &[u8]) -> (String, bool) {
+        let (field, _, dkim, _) = self.judge(client, message);
         (field, dkim)
     }
 
-    fn judge(&self, message: &[u8]) -> (String, SpfResult, bool, (DmarcResult, DmarcResult)) {
+    fn judge(&self, client: IpAddr, message: &[u8]) -> (String, SpfResult, bool, (DmarcResult, DmarcResult)) {
         let authenticator = &self.authenticator;
         let message = AuthenticatedMessage::parse(message).expect("a message");
-        let check = SpfParameters::verify_mail_from(CLIENT, HELO, RECEIVER, MAIL_FROM);
+        let check = SpfParameters::verify_mail_from(client, HELO, RECEIVER, MAIL_FROM);
         let spf = finish(authenticator.verify_spf(self.with(check)));
         let dkim = finish(authenticator.verify_dkim(self.with(&message)));
         let domain = MAIL_FROM.rsplit_once('@').map_or("", |(_, domain)| domain);
         let dmarc = finish(authenticator.verify_dmarc(self.with(DmarcParameters::new(&message, &dkim, domain, &spf))));
         let holds = dkim.first().is_some_and(|signature| *signature.result() == DkimResult::Pass);
         let field = AuthenticationResults::new(RECEIVER)
-            .with_spf_mailfrom_result(&spf, CLIENT, MAIL_FROM, HELO)
+            .with_spf_mailfrom_result(&spf, client, MAIL_FROM, HELO)
             .with_dkim_results(&dkim, "news@example.org")
             .with_dmarc_result(&dmarc)
             .to_header();

@@ -1,5 +1,7 @@
 //! Mailproof with a warm cache, with none, and with several messages under way.
 
+use std::net::IpAddr;
+
 use mailproof::proto::dkim::DkimResult;
 use mailproof::proto::dmarc::DmarcResult;
 use mailproof::proto::dns::{Answer, Outcome, Question};
@@ -29,15 +31,15 @@ impl Mailproof {
     /// When SPF, the signature or DMARC does not pass.
     #[must_use]
     pub fn verdict(&mut self, message: &[u8]) -> &str {
-        let verdict = self.any_verdict(message);
+        let verdict = self.any_verdict(CLIENT, message);
         check(verdict);
         &verdict.authentication_results
     }
 
-    /// The verdict on one message, whatever it is.
+    /// The verdict on one message of some client, whatever it is.
     #[must_use]
-    pub fn any_verdict(&mut self, message: &[u8]) -> &Verdict {
-        self.session.take_whole(message, envelope());
+    pub fn any_verdict(&mut self, client: IpAddr, message: &[u8]) -> &Verdict {
+        self.session.take_whole(message, Envelope::new(client, HELO, MAIL_FROM));
         self.session.finish()
     }
 }

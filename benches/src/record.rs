@@ -1,11 +1,13 @@
 //! Records of what was measured: one CSV file for a machine and a day, and what moved since the one before.
 
+mod gate;
 mod sources;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+pub use self::gate::{Counted, Judgement};
 pub use self::sources::{instructions, machine, rows_of, times};
 
 /// One figure.
@@ -147,7 +149,7 @@ impl Record {
         let key = |row: &'a Row| (row.case.as_str(), row.unit.as_str());
         let known: HashMap<_, &Row> =
             former.rows.iter().filter(|row| row.table == table).map(|row| (key(row), row)).collect();
-        let now = self.rows.iter().filter(|row| row.table == table);
+        let now = self.rows.iter().filter(|row| row.table == table && !row.is_wrong());
         let change = |row| {
             let former = known.get(&key(row))?;
             Some(Change { row, former: former.value, commit: &former.commit })
@@ -171,19 +173,33 @@ impl Record {
         counts(former).map(|row| row.case.as_str()).filter(|name| is_expected(name) && !is_there(name)).collect()
     }
 
-    /// Takes over the tables of a former record that were not measured now, with the commits that they are of.
+    /// Takes over the tables of a former record that were not measured now, with the commits that they are of and the
+    /// tools of those commits.
     pub fn keep_others(&mut self, former: &Self) {
-        let measured: Vec<String> = self.tables().into_iter().map(str::to_owned).collect();
-        self.rows.extend(former.rows.iter().filter(|row| !measured.contains(&row.table)).cloned());
+        let is_there = |table: &str| self.rows.iter().any(|row| row.table == table);
+        let kept = former.rows.iter().filter(|row| row.table != TOOLS && !is_there(&row.table));
+        let mut kept: Vec<Row> = kept.cloned().collect();
+        let commits: HashSet<String> = kept.iter().map(|row| row.commit.clone()).collect();
+        let has_tools = |commit: &str| self.rows.iter().any(|row| row.table == TOOLS && row.commit == commit);
+        let is_of_kept = |row: &&Row| row.table == TOOLS && commits.contains(&row.commit) && !has_tools(&row.commit);
+        kept.extend(former.rows.iter().filter(is_of_kept).cloned());
+        self.rows.extend(kept);
     }
 
-    /// True when both were made by the same compiler and tools, which instruction counts depend on.
+    /// The compiler and the tools of the instruction counts, which depend on them.
     #[must_use]
-    pub fn has_tools_of(&self, other: &Self) -> bool {
-        let tools = |it: &Self| -> Vec<String> {
-            it.rows.iter().filter(|row| row.table == TOOLS).map(|row| row.case.clone()).collect()
-        };
-        tools(self) == tools(other)
+    pub fn counting_tools(&self) -> Vec<&str> {
+        let counted_at = self.rows.iter().find(|row| row.table == INSTRUCTIONS).map(|row| &row.commit);
+        let tools = self.rows.iter().filter(|row| row.table == TOOLS);
+        tools.filter(|row| counted_at.is_none_or(|at| *at == row.commit)).map(|row| row.case.as_str()).collect()
+    }
+}
+
+impl Row {
+    /// True for one that has no figure, because the answer was wrong.
+    #[must_use]
+    pub fn is_wrong(&self) -> bool {
+        self.unit == WRONG
     }
 }
 
@@ -202,6 +218,8 @@ impl Change<'_> {
 pub const INSTRUCTIONS: &str = "instructions";
 /// The table of what a record was made with.
 pub const TOOLS: &str = "tools";
+/// In place of the unit, with the value 0: there is no figure, because the answer was wrong.
+pub const WRONG: &str = "wrong";
 
 /// Fields as a line of a table, as [`rows_of`] reads it.
 #[must_use]
@@ -298,6 +316,16 @@ mod tests {
         assert_eq!(now.missing(&former, |_| true), ["short a", "b"]);
         assert_eq!(now.missing(&former, |name| name.starts_with("short")), ["short a"]);
         assert!(former.missing(&former, |_| true).is_empty());
+    }
+
+    #[test]
+    fn kept_records_are_read_and_written_the_same() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("record");
+        for machine in fs::read_dir(folder).unwrap() {
+            let (path, record) = Record::newest(&machine.unwrap().path()).unwrap().unwrap();
+            assert!(record.rows.iter().all(|row| !row.commit.is_empty()));
+            assert_eq!(record.to_csv(), fs::read_to_string(path).unwrap());
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! viaspf, asked over standard input: lines `COUNT FILE`, answered by `SPF - - NANOSECONDS`.
+//! viaspf, asked over standard input: lines `COUNT ADDRESS FILE`, answered by `SPF - - NANOSECONDS`.
 //!
 //! It links viaspf, which is under the GPL, and is therefore under the GPL itself (version 3 or later), unlike everything
 //! else of this repository. It is a separate program that only the comparison starts; nothing links it.
@@ -44,8 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let world = fs::read_to_string(env::args().nth(1).ok_or("it wants the file of the DNS")?)?;
     let value =
         |key: &str| world.lines().find_map(|line| line.split_once(' ').filter(|it| it.0 == key)).map_or("", |it| it.1);
-    let (ip, helo, mail_from): (IpAddr, DomainName, Sender) =
-        (value("ip").parse()?, value("helo").parse()?, value("mail_from").parse()?);
+    let (helo, mail_from): (DomainName, Sender) = (value("helo").parse()?, value("mail_from").parse()?);
     let texts = world.lines().filter_map(|line| line.strip_prefix("txt ")?.split_once(' '));
     let zone = Zone(
         texts
@@ -57,7 +56,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("ready");
     for line in io::stdin().lock().lines() {
         let line = line?;
-        let count: u32 = line.split(' ').next().unwrap_or_default().parse()?;
+        let mut words = line.split(' ');
+        let count: u32 = words.next().unwrap_or_default().parse()?;
+        let ip: IpAddr = words.next().unwrap_or_default().parse()?;
         let (result, took) = runtime.block_on(async {
             let (mut result, started) = (None, Instant::now());
             for _ in 0..count {
