@@ -130,6 +130,30 @@ fn a_header_over_every_limit_is_judged_and_loses_all_results() {
     assert!(daemon.take_lines()[0].contains("dmarc=permerror"));
 }
 
+#[test]
+fn outgoing_mail_over_the_limit_of_a_header_is_said_not_to_be_signed() {
+    let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/testkit/keys");
+    let settings = format!(
+        "signing.require-safe-keys = false\n[[signing.key]]\ndomain = 'example.org'\nselector = 'e'\n\
+         file = '{keys}/ed25519-a.pem'"
+    );
+    let daemon = Daemon::new(&settings, ZONE, false);
+    let field = frame(b'L', &[b"X\0".as_slice(), &vec![b'x'; 600 * 1024], &[0]].concat());
+    for (count, word) in [(1, "signatures=1"), (2, "not-signed")] {
+        let mut connection = daemon.connect();
+        for line in ["offer 6 1ff 1fffff", "connect localhost 127.0.0.1", "helo x.example", "mail <ann@example.org>"] {
+            connection.send(&encode(line), usize::MAX);
+        }
+        connection.send(&encode("header From: ann@example.org"), usize::MAX);
+        for _ in 0..count {
+            connection.send(&field, usize::MAX);
+        }
+        connection.send(&encode("end"), usize::MAX);
+        assert_eq!(connection.replies().last().map(String::as_str), Some("continue"));
+        assert!(daemon.take_lines()[0].contains(word));
+    }
+}
+
 /// Keeps every verdict.
 #[derive(Default)]
 struct Verdicts(Mutex<Vec<String>>);

@@ -345,8 +345,8 @@ fn hostile_values_take_linear_time() {
             let _ = parse_arc(value.as_bytes());
             let mut index = HeaderIndex::new();
             let _ = forged(index.scan(header.as_bytes()), &ours).count();
-            // An unoptimised build on a shared machine takes milliseconds; a quadratic loop would take minutes.
-            assert!(started.elapsed() < Duration::from_secs(1), "{prefix} {unit} {:?}", started.elapsed());
+            // An unoptimised build takes milliseconds, a second on a machine with other work; a quadratic loop would take minutes.
+            assert!(started.elapsed() < Duration::from_secs(10), "{prefix} {unit} {:?}", started.elapsed());
         }
     }
 }

@@ -202,6 +202,15 @@ fn what_was_not_read_may_hold_another_from() {
     assert_eq!(fill(HEADER_BLOCK_BYTES_MAX), Author::Unusable(AuthorProblem::HeaderOverLimit));
 }
 
+#[test]
+fn a_from_field_behind_the_limit_of_a_header_is_not_said_to_be_missing() {
+    let block = b"X: y\r\n".repeat(100);
+    let mut index = HeaderIndex::new();
+    assert_eq!(author(index.scan(&block)), Author::Unusable(AuthorProblem::NoFrom));
+    index.mark_over_limit();
+    assert_eq!(author(index.view(&block)), Author::Unusable(AuthorProblem::HeaderOverLimit));
+}
+
 /// Run time would be minutes if any of these took more than one look at each octet.
 #[test]
 fn hostile_fields_are_read_once() {

@@ -47,6 +47,8 @@ pub(super) struct Message {
     header: Vec<u8>,
     index: HeaderIndex,
     signing: Option<(Selection, BodyHashes)>,
+    /// Its header is too long to find out who would sign it.
+    is_unreadable: bool,
     /// The octets that were verified, for an auditor.
     copy: Option<Vec<u8>>,
 }
@@ -80,6 +82,7 @@ impl Message {
             header: Vec::new(),
             index: HeaderIndex::new(),
             signing: None,
+            is_unreadable: false,
             copy: None,
         }
     }
@@ -142,11 +145,17 @@ impl Message {
 
     /// The header of a message that is not verified is complete: who signs it?
     pub(super) fn end_header(&mut self, signer: &Signer) {
+        let is_to_sign = self.skip.is_some_and(Skip::is_outgoing) && !signer.keys().is_empty();
         if self.header_bytes > HEADER_BLOCK_BYTES_MAX {
+            self.is_unreadable = is_to_sign;
             return;
         }
         let headers = self.index.scan(&self.header);
-        if !self.skip.is_some_and(Skip::is_outgoing) || headers.defects().header_over_limit {
+        if headers.defects().header_over_limit {
+            self.is_unreadable = is_to_sign;
+            return;
+        }
+        if !is_to_sign {
             return;
         }
         self.signing = signer.select(headers).map(|selection| {
@@ -270,6 +279,9 @@ impl Message {
     }
 
     fn sign(&mut self, service: &Service, now: Timestamp) -> Result<Vec<(Algorithm, String)>, SignError> {
+        if self.is_unreadable {
+            return Err(SignError::HeaderOverLimit);
+        }
         let Some((selection, bodies)) = &mut self.signing else { return Ok(Vec::new()) };
         bodies.finish();
         service.signer.sign(selection, self.index.view(&self.header), bodies, now)
@@ -290,9 +302,8 @@ impl Message {
         for occurrence in &occurrences {
             changes.remove(RESULTS_FIELD, *occurrence);
         }
-        if service.headers.explain {
-            (1..=self.explain_count).rev().for_each(|occurrence| changes.remove(EXPLAIN_FIELD, occurrence));
-        }
+        // Whether or not we write one: whoever reads it takes it for ours.
+        (1..=self.explain_count).rev().for_each(|occurrence| changes.remove(EXPLAIN_FIELD, occurrence));
         occurrences.len()
     }
 

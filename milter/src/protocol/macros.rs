@@ -59,14 +59,10 @@ impl Stage {
 pub enum Fact {
     /// `{auth_authen}`: the name under which the client authenticated (RFC 4954).
     Authenticated,
-    /// `{auth_type}`: by which mechanism.
-    AuthenticationType,
     /// `{client_resolve}`: whether Sendmail could confirm the host name of the client.
     ClientResolve,
     /// `{daemon_name}`: which of the server's daemons took the connection.
     DaemonName,
-    /// `j`: the name of the mail server.
-    HostName,
     /// `i`: the queue id of the message.
     QueueId,
 }
@@ -83,23 +79,14 @@ pub struct Macros {
 type Values = [Option<Box<str>>; Fact::ALL.len()];
 
 impl Fact {
-    const ALL: [Self; 6] = [
-        Self::Authenticated,
-        Self::AuthenticationType,
-        Self::ClientResolve,
-        Self::DaemonName,
-        Self::HostName,
-        Self::QueueId,
-    ];
+    const ALL: [Self; 4] = [Self::Authenticated, Self::ClientResolve, Self::DaemonName, Self::QueueId];
 
     /// The name without braces.
     const fn name(self) -> &'static [u8] {
         match self {
             Self::Authenticated => b"auth_authen",
-            Self::AuthenticationType => b"auth_type",
             Self::ClientResolve => b"client_resolve",
             Self::DaemonName => b"daemon_name",
-            Self::HostName => b"j",
             Self::QueueId => b"i",
         }
     }

@@ -213,8 +213,7 @@ const VERSION_MIN: u32 = 2;
 const VERSION_MAX: u32 = 6;
 
 /// The macros that are used, by the number libmilter gives their stage (`SMFIM_CONNECT`, `SMFIM_ENVFROM`, `SMFIM_EOM`).
-const WANTED_MACROS: [(u32, &[u8]); 3] =
-    [(0, b"j {daemon_name} {client_resolve}"), (2, b"i {auth_type} {auth_authen}"), (5, b"i")];
+const WANTED_MACROS: [(u32, &[u8]); 3] = [(0, b"{daemon_name} {client_resolve}"), (2, b"i {auth_authen}"), (5, b"i")];
 
 #[cfg(test)]
 mod tests {

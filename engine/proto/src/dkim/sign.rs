@@ -54,6 +54,9 @@ pub enum SignError {
     /// RFC 6376 section 5.4 requires that From is signed.
     #[error("the message has no From field")]
     NoFrom,
+    /// Nobody can say what a header holds that was cut off.
+    #[error("the header is over a limit")]
+    HeaderOverLimit,
     /// The hash of the body was not asked for before the body arrived.
     #[error("the body was not hashed")]
     BodyNotHashed,

@@ -159,7 +159,9 @@ pub fn author(headers: Headers<'_>) -> Author {
         return Author::Unusable(AuthorProblem::HiddenFrom);
     }
     let Some(first) = fields.next() else {
-        return Author::Unusable(AuthorProblem::NoFrom);
+        // Where the header was cut, one may stand behind.
+        let is_cut = headers.defects().header_over_limit;
+        return Author::Unusable(if is_cut { AuthorProblem::HeaderOverLimit } else { AuthorProblem::NoFrom });
     };
     if headers.defects().header_over_limit && headers.octets.len() >= HEADER_BLOCK_BYTES_MAX {
         return Author::Unusable(AuthorProblem::HeaderOverLimit);
