@@ -23,7 +23,7 @@ use mailproof_proto::verdict::Action;
 use self::message::{Message, Way};
 use crate::guard::{guarded, guarded_session};
 use crate::metrics::Skip;
-use crate::policy::{Known, decide_spf};
+use crate::policy::{SpfOutcomes, decide_spf};
 use crate::protocol::{
     Agreement, Client, Command, Fact, FrameReader, Macros, Part, ProtocolError, Reply, Steps, Wishes, write_reply,
 };
@@ -268,7 +268,7 @@ impl MilterConversation {
             write_reply(host.output(), Reply::Continue);
             return;
         };
-        let known = Known { mail_from: &spf, helo: &helo };
+        let known = SpfOutcomes { mail_from: &spf, helo: &helo };
         let decision = decide_spf(&self.service.policy, known, self.client.address, false);
         match &decision.reply {
             Some(reply) if decision.action == Action::Reject => {

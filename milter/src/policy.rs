@@ -56,7 +56,7 @@ pub fn decide(policy: &Policy, verdict: &Verdict, facts: &Facts) -> Decision {
 /// Decides from SPF alone, before a message is there: at RCPT, and for a policy service. A temporary error is left out
 /// unless `final_word` says that nothing else will be known.
 #[must_use]
-pub fn decide_spf(policy: &Policy, known: Known<'_>, client: Option<IpAddr>, final_word: bool) -> Decision {
+pub fn decide_spf(policy: &Policy, known: SpfOutcomes<'_>, client: Option<IpAddr>, final_word: bool) -> Decision {
     let (mut findings, spf) = (Findings::default(), known.mail_from);
     if !is_forwarder(policy, client, known) && (final_word || spf.result != SpfResult::TempError) {
         spf_finding(policy, spf, client, &mut findings);
@@ -64,16 +64,16 @@ pub fn decide_spf(policy: &Policy, known: Known<'_>, client: Option<IpAddr>, fin
     findings.decision(policy, None)
 }
 
-/// The results of SPF, by which a forwarder is known too.
+/// The results of SPF for both identities: by either a forwarder is known.
 #[derive(Clone, Copy, Debug)]
-pub struct Known<'a> {
+pub struct SpfOutcomes<'a> {
     /// Of MAIL FROM.
     pub mail_from: &'a SpfOutcome,
     /// Of HELO.
     pub helo: &'a SpfOutcome,
 }
 
-impl<'a> Known<'a> {
+impl<'a> SpfOutcomes<'a> {
     fn of(verdict: &'a Verdict) -> Self {
         Self { mail_from: &verdict.spf, helo: &verdict.helo }
     }
@@ -116,7 +116,7 @@ struct Findings {
 }
 
 fn judge_spf(policy: &Policy, verdict: &Verdict, findings: &mut Findings) {
-    if is_forwarder(policy, verdict.ip, Known::of(verdict)) {
+    if is_forwarder(policy, verdict.ip, SpfOutcomes::of(verdict)) {
         return;
     }
     // With an aligned signature the message is known to be the author's whatever SPF would have said.
@@ -222,7 +222,7 @@ fn reject_action(policy: &Policy, verdict: &Verdict, facts: &Facts, reasons: &mu
     if author_signature_holds(verdict) {
         reasons.add(Reason::AuthorSignature);
     }
-    if matches_host(&policy.known_forwarders, verdict.ip, Known::of(verdict)) {
+    if matches_host(&policy.known_forwarders, verdict.ip, SpfOutcomes::of(verdict)) {
         reasons.add(Reason::KnownForwarder);
     }
     if reasons.len() > before {
@@ -243,7 +243,7 @@ fn author_signature_holds(verdict: &Verdict) -> bool {
 
 /// Who on the way is trusted to have checked the message.
 fn trusted_way(policy: &Policy, verdict: &Verdict, facts: &Facts) -> Option<Reason> {
-    if matches_host(&policy.trusted_forwarders, verdict.ip, Known::of(verdict)) {
+    if matches_host(&policy.trusted_forwarders, verdict.ip, SpfOutcomes::of(verdict)) {
         return Some(Reason::TrustedForwarder);
     }
     let sealers = &verdict.arc.sealers;
@@ -258,12 +258,12 @@ fn trusted_way(policy: &Policy, verdict: &Verdict, facts: &Facts) -> Option<Reas
 }
 
 /// True when the client passes on other people's mail, so that its SPF says nothing about them.
-fn is_forwarder(policy: &Policy, client: Option<IpAddr>, known: Known<'_>) -> bool {
+fn is_forwarder(policy: &Policy, client: Option<IpAddr>, known: SpfOutcomes<'_>) -> bool {
     matches_host(&policy.trusted_forwarders, client, known) || matches_host(&policy.known_forwarders, client, known)
 }
 
 /// A host is known by its address, or by the domain in MAIL FROM or HELO for which SPF passed.
-fn matches_host(patterns: &[HostPattern], client: Option<IpAddr>, known: Known<'_>) -> bool {
+fn matches_host(patterns: &[HostPattern], client: Option<IpAddr>, known: SpfOutcomes<'_>) -> bool {
     let passed = |outcome: &SpfOutcome| (outcome.result == SpfResult::Pass).then_some(outcome.domain).flatten();
     let domains = [passed(known.mail_from), passed(known.helo)];
     patterns.iter().any(|pattern| match pattern {

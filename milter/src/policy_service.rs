@@ -18,7 +18,7 @@ use mailproof_proto::time::Timestamp;
 use mailproof_proto::verdict::Action;
 
 use crate::guard::guarded_session;
-use crate::policy::{Decision, Known, decide_internal_error, decide_spf};
+use crate::policy::{Decision, SpfOutcomes, decide_internal_error, decide_spf};
 use crate::service::{Service, write_spf};
 
 /// One connection of Postfix.
@@ -185,7 +185,7 @@ impl PolicyConversation {
         match known.flatten() {
             Some((Some((spf, helo)), _)) => {
                 let request = request.clone();
-                self.decide(&request, Known { mail_from: &spf, helo: &helo }, host);
+                self.decide(&request, SpfOutcomes { mail_from: &spf, helo: &helo }, host);
             }
             Some((None, questions)) => {
                 let moment = *began + SPF_TIME_MAX;
@@ -199,7 +199,7 @@ impl PolicyConversation {
         }
     }
 
-    fn decide(&mut self, request: &Request, known: Known<'_>, host: &mut Host<'_>) {
+    fn decide(&mut self, request: &Request, known: SpfOutcomes<'_>, host: &mut Host<'_>) {
         let (client, spf) = (request.client_address.parse().ok(), known.mail_from);
         let decision = decide_spf(&self.service.policy, known, client, true);
         let received = client.filter(|_| self.service.headers.received_spf).map(|client| {

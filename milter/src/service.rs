@@ -82,6 +82,8 @@ pub struct MessageReport<'a> {
     pub decision: &'a Decision,
     /// Milliseconds from the end of the message to the reply.
     pub waited_ms: u64,
+    /// The name under which results were written.
+    pub authserv_id: &'a str,
     /// Signatures added.
     pub signatures: usize,
     /// Forged fields removed.

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::c::{folder, has, run, scratch, skip};
 use crate::compilers::cargo_with_library;
-use crate::minimal::stripped_size;
+use crate::minimal::{driver, stripped_size};
 use crate::scenarios::{Cases, Dns, check};
 
 /// A processor: Rust's name of the target, that of its C compiler, and the emulator.
@@ -36,13 +36,7 @@ fn gives_the_verdicts_of_this_one(processor: &Processor) {
     link.arg(folder().join("link.sh")).arg(out.join(target).join("minimal")).arg(&library);
     run(link.env("CC", &compiler));
 
-    let driver = to.join("driver");
-    let mut compile = Command::new(&compiler);
-    compile.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic", "-DDRIVER_WITHOUT_THREADS"]);
-    compile.arg("-I").arg(folder().join("include")).arg(folder().join("tests/library/driver.c"));
-    compile.arg("-L").arg(&library).arg(format!("-Wl,-rpath,{}", library.display()));
-    run(compile.arg("-lmailproof").arg("-o").arg(&driver));
-
+    let driver = driver(&compiler, &library, &to);
     let mut emulated = Command::new(emulator);
     emulated.arg("-L").arg(format!("/usr/{gnu}")).arg(&driver);
     check(&mut emulated, "own", &Cases::write(&to, Dns::Zone, |_| true));

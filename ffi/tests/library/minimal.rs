@@ -46,6 +46,17 @@ fn minimal() -> PathBuf {
     out
 }
 
+/// Compiles the driver, without what needs threads, against a library.
+pub(crate) fn driver(compiler: &str, library: &Path, to: &Path) -> PathBuf {
+    let driver = to.join("driver");
+    let mut command = Command::new(compiler);
+    command.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic", "-DDRIVER_WITHOUT_THREADS"]);
+    command.arg("-I").arg(folder().join("include")).arg(folder().join("tests/library/driver.c"));
+    command.arg("-L").arg(library).arg(format!("-Wl,-rpath,{}", library.display()));
+    run(command.arg("-lmailproof").arg("-o").arg(&driver));
+    driver
+}
+
 /// The octets of a library without what a program does not need of it.
 pub(crate) fn stripped_size(strip: &str, library: &Path, to: &Path) -> u64 {
     let copy = to.join("stripped.so");
@@ -63,12 +74,7 @@ fn minimal_build_has_neither_threads_nor_sockets() {
     assert_eq!(exported(&shared), exported(&library().join("libmailproof.so")), "what is left out answers so");
 
     let to = scratch("minimal");
-    let driver = to.join("driver");
-    let mut compiler = Command::new("cc");
-    compiler.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic", "-DDRIVER_WITHOUT_THREADS"]);
-    compiler.arg("-I").arg(folder().join("include")).arg(folder().join("tests/library/driver.c"));
-    compiler.arg("-L").arg(&built).arg(format!("-Wl,-rpath,{}", built.display()));
-    run(compiler.arg("-lmailproof").arg("-o").arg(&driver));
+    let driver = driver("cc", &built, &to);
     check(&mut Command::new(&driver), "own", &Cases::write(&to, Dns::Zone, |_| true));
 
     let refused = Command::new(&driver).arg("one").arg(Cases::write(&to, Dns::Zone, |_| true).list).output().unwrap();

@@ -79,11 +79,8 @@ impl Board {
             handed.in_flight.resize(worker + 1, 0);
         }
         handed.in_flight[worker] = in_flight;
-        let empty = handed.empty.pop();
-        drop(handed);
-        // There are as many as were ever handed over between two looks, so this ends.
-        let full = mem::replace(delta, empty.unwrap_or_default());
-        lock(&self.handed).tallies.push(full);
+        let empty = handed.empty.pop().unwrap_or_default();
+        handed.tallies.push(mem::replace(delta, empty));
     }
 
     /// Adds up what was handed over.

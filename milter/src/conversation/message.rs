@@ -145,19 +145,15 @@ impl Message {
 
     /// The header of a message that is not verified is complete: who signs it?
     pub(super) fn end_header(&mut self, signer: &Signer) {
-        let is_to_sign = self.skip.is_some_and(Skip::is_outgoing) && !signer.keys().is_empty();
-        if self.header_bytes > HEADER_BLOCK_BYTES_MAX {
-            self.is_unreadable = is_to_sign;
+        let fits = self.header_bytes <= HEADER_BLOCK_BYTES_MAX;
+        let headers = fits.then(|| self.index.scan(&self.header)).filter(|it| !it.defects().header_over_limit);
+        if !self.skip.is_some_and(Skip::is_outgoing) || signer.keys().is_empty() {
             return;
         }
-        let headers = self.index.scan(&self.header);
-        if headers.defects().header_over_limit {
-            self.is_unreadable = is_to_sign;
+        let Some(headers) = headers else {
+            self.is_unreadable = true;
             return;
-        }
-        if !is_to_sign {
-            return;
-        }
+        };
         self.signing = signer.select(headers).map(|selection| {
             let mut bodies = BodyHashes::new();
             signer.want_body(&mut bodies);
@@ -336,6 +332,7 @@ impl Message {
             verdict,
             decision,
             waited_ms: u64::try_from(around.waited.as_millis()).unwrap_or(u64::MAX),
+            authserv_id: around.service.authserv_id(),
             signatures,
             forged,
         });

@@ -113,7 +113,7 @@ impl EventStream {
         };
         let mut line = serde_json::to_string(&event).ok()?;
         line.pop();
-        let verdict = report.verdict.map(|verdict| self.verdict(verdict, report.queue_id.unwrap_or_default()));
+        let verdict = report.verdict.map(|verdict| self.verdict(verdict, report));
         line.push_str(",\"verdict\":");
         line.push_str(verdict.as_deref().unwrap_or("null"));
         line.push('}');
@@ -121,7 +121,8 @@ impl EventStream {
     }
 
     /// The verdict, without what is a person's: local parts of signatures, and the text of an SPF record about this client.
-    fn verdict(&self, verdict: &Verdict, id: &str) -> String {
+    fn verdict(&self, verdict: &Verdict, report: &MessageReport<'_>) -> String {
+        let id = report.queue_id.unwrap_or_default();
         let local = |identity: &Option<String>| identity.as_ref().is_some_and(|it| !it.starts_with('@'));
         let is_bare = verdict.spf.explanation.is_none() && !verdict.dkim.iter().any(|it| local(&it.identity));
         if is_bare || self.local_parts == LocalParts::Plain {
@@ -135,9 +136,8 @@ impl EventStream {
             signature.identity = Some(format!("{}@{domain}", self.local_part(local).unwrap_or_default()));
         }
         // The header field that the message got has the identities too.
-        let authserv_id = verdict.authentication_results.split(';').next().unwrap_or_default().trim().to_owned();
         let mut results = String::new();
-        verdict.write_authentication_results(&mut results, &authserv_id, Layout::OneLine);
+        verdict.write_authentication_results(&mut results, report.authserv_id, Layout::OneLine);
         verdict.authentication_results = results;
         verdict.to_json(id)
     }
