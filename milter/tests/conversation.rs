@@ -11,6 +11,7 @@ use mailproof::zone::Zone;
 use mailproof::{Engine, Envelope, Options};
 use mailproof_milter::config::Config;
 use mailproof_milter::metrics::Metrics;
+use mailproof_milter::protocol::HEADER_BYTES_MAX;
 use mailproof_milter::signing::Signer;
 use mailproof_milter::{MessageReport, MilterConversation, Observer, Service};
 use mailproof_proto::dkim::{BodyHashes, Canonicalization, SigningKey, SigningPlan, sign};
@@ -128,6 +129,31 @@ fn a_header_over_every_limit_is_judged_and_loses_all_results() {
     assert_eq!(replies.iter().filter(|reply| reply.starts_with("change ")).count(), 1, "{replies:?}");
     assert!(replies.iter().any(|reply| reply.starts_with("quarantine ")), "{replies:?}");
     assert!(daemon.take_lines()[0].contains("dmarc=permerror"));
+}
+
+#[test]
+fn forged_results_are_looked_for_up_to_a_limit() {
+    let daemon = Daemon::new("", ZONE, false);
+    let field = |name: &str, value: &[u8]| frame(b'L', &[name.as_bytes(), &[0], value, &[0]].concat());
+    let (name, value) = ("Authentication-Results", b" mx.example.net; none".as_slice());
+    let between = HEADER_BYTES_MAX - 2 * (name.len() + value.len());
+    let filler = vec![b'x'; 1024 * 1024 - 64];
+    for (between, removed) in [(between, 2), (between + 1, 1)] {
+        let mut connection = daemon.connect();
+        connection.send(&begin(&[]), usize::MAX);
+        connection.send(&field(name, value), usize::MAX);
+        let mut left = between;
+        while left > 0 {
+            let take = left.min(filler.len() + 1);
+            connection.send(&field("X", &filler[..take - 1]), usize::MAX);
+            left -= take;
+        }
+        connection.send(&field(name, value), usize::MAX);
+        connection.send(&encode("end"), usize::MAX);
+        let replies = connection.replies();
+        assert_eq!(replies.iter().filter(|reply| reply.starts_with("change ")).count(), removed, "{between}");
+        assert_eq!(replies.last().map(String::as_str), Some("continue"));
+    }
 }
 
 #[test]

@@ -66,6 +66,8 @@ struct Signature {
     selector: String,
     key: String,
     forms: String,
+    #[serde(default)]
+    identity: Option<String>,
 }
 
 impl Scenario {
@@ -89,7 +91,9 @@ impl Scenario {
             let key = keys().join(&signature.key).display().to_string();
             let (domain, selector) = (&signature.domain, &signature.selector);
             let options = ["sign", "-", "--key", &key, "--domain", domain, "--selector", selector];
-            run(&[&options[..], &["--canonicalization", &signature.forms]].concat(), message.as_bytes())
+            let identity = signature.identity.iter().flat_map(|identity| ["--identity", identity]);
+            let more = ["--canonicalization", &signature.forms].into_iter().chain(identity);
+            run(&options.into_iter().chain(more).collect::<Vec<_>>(), message.as_bytes())
         })
     }
 }

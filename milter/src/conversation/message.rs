@@ -15,7 +15,7 @@ use mailproof_proto::verdict::{Action, Verdict};
 use super::changes::{Changes, forged_fields};
 use crate::metrics::Skip;
 use crate::policy::{Decision, Facts, OnError, SmtpReply, decide, decide_internal_error};
-use crate::protocol::{Actions, Agreement, Reply, Steps, write_reply};
+use crate::protocol::{Actions, Agreement, HEADER_BYTES_MAX, Reply, Steps, write_reply};
 use crate::service::{MessageReport, Service};
 use crate::signing::{Selection, Signer};
 
@@ -87,18 +87,20 @@ impl Message {
         }
     }
 
-    /// Takes a field as the server gives it, its folding as LF. Over the limit of a header fields are only counted: to give
-    /// such a message up would be to let it pass.
+    /// Takes a field as the server gives it, its folding as LF. Over the limits of a header fields are counted, and at last
+    /// not even that: to give such a message up would be to let it pass.
     pub(super) fn add_header(&mut self, name: &[u8], value: &[u8], with_space: bool) {
         let is = |other: &str| name.trim_ascii_end().eq_ignore_ascii_case(other.as_bytes());
-        self.results_count += u32::from(is(RESULTS_FIELD));
-        self.explain_count += u32::from(is(EXPLAIN_FIELD));
+        let length = name.len() + value.len();
+        self.header_bytes = self.header_bytes.saturating_add(length);
+        if self.header_bytes <= HEADER_BYTES_MAX {
+            self.results_count += u32::from(is(RESULTS_FIELD));
+            self.explain_count += u32::from(is(EXPLAIN_FIELD));
+        }
         if self.way == Way::Verify {
             self.header.clear();
         }
         let start = self.header.len();
-        let length = name.len() + value.len();
-        self.header_bytes += length;
         if start + length > HEADER_BLOCK_BYTES_MAX {
             // Nothing of such a header is signed; what is too long for a session it notes itself.
             return;

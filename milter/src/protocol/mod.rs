@@ -27,6 +27,11 @@ pub const FRAME_BYTES_MAX: usize = mailproof_proto::limits::HEADER_BLOCK_BYTES_M
 /// extensions of RFC 6531 and a margin.
 pub const NAME_BYTES_MAX: usize = 4096;
 
+/// Octets of the header fields of a message among which forged ones are looked for; each of them may cost a reply. What stands
+/// behind is left as it is: the message has `permerror` by then. Mail servers take less than that as a whole message unless
+/// told otherwise.
+pub const HEADER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// How a peer broke the protocol.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
