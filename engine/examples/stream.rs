@@ -3,7 +3,8 @@
 //!
 //! Usage: `cargo run --release -p mailproof --example stream -- DIR [THREADS] [PASSES] [whole|session]`, with DIR of
 //! `mailproof-testkit stream`. `whole` makes one call of `Engine::verify` a message, `session` uses one session after the
-//! other. Prints one line a pass: microseconds a message by the clock.
+//! other. Prints one line a pass: microseconds a message by the clock. With `-` for PASSES there is one pass for each line
+//! of standard input, so that passes can take turns with those of another program.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -23,13 +24,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let word = |at: usize, or: &str| words.get(at).cloned().unwrap_or_else(|| or.to_owned());
     let directory = word(0, "target/stream");
-    let (threads, passes): (usize, usize) = (word(1, "1").parse()?, word(2, "5").parse()?);
+    let threads: usize = word(1, "1").parse()?;
+    let passes = match word(2, "5").as_str() {
+        "-" => None,
+        count => Some(count.parse::<usize>()?),
+    };
     let by_session = word(3, "whole") == "session";
     let zone = Zone::load(Path::new(&directory).join("zone.yml"))?;
     let now = Timestamp::from_seconds(NOW_SECONDS);
     let engine = Engine::builder().authserv_id("mx.example.net").zone(zone).fixed_time(now).build()?;
     let messages = read(Path::new(&directory))?;
-    for pass in 1..=passes {
+    let mut lines = std::io::stdin().lines();
+    for pass in 1.. {
+        if passes.map_or_else(|| lines.next().is_none(), |count| pass > count) {
+            break;
+        }
         let (next, rejects, started) = (AtomicUsize::new(0), AtomicUsize::new(0), Instant::now());
         std::thread::scope(|scope| {
             for _ in 0..threads {
@@ -41,7 +50,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                         for (octets, envelope) in rest.iter().take(TAKEN) {
                             let verdict = if by_session {
                                 session.take_whole(octets, envelope.clone());
-                                session.finish().clone()
+                                session.finish();
+                                session.take_verdict().expect("the verdict of a session that finished")
                             } else {
                                 engine.verify(octets, envelope.clone())
                             };

@@ -13,15 +13,17 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{mem, thread};
 
 use mailproof::{Engine, Envelope, Progress, Session};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyIterator;
+use pyo3::{PyTraverseError, PyVisit};
 
 use crate::envelope::Request;
+use crate::kept::Kept;
 use crate::living::{Living, check_process, forks};
 use crate::message::Octets;
 use crate::verdict::Verdict;
@@ -36,6 +38,8 @@ const LOOK_AHEAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 const THREADS_MAX: usize = 1024;
 /// Messages that a thread takes at a time.
 const TAKEN_MAX: usize = 8;
+/// A source that has taken longer is slow: what is done is handed out before more is fetched.
+const FETCH_TIME: Duration = Duration::from_millis(1);
 
 /// An iterator over the verdicts of `Engine.verify_many`.
 ///
@@ -59,9 +63,12 @@ struct Intake {
     /// The messages that are under way, and their octets.
     under_way: VecDeque<(String, usize)>,
     under_way_bytes: usize,
+    /// Verdicts taken from the threads, in order, that the caller has not asked for.
+    ready: VecDeque<Done>,
     look_ahead: usize,
+    /// Threads that may still be started to verify beside this one, and those that were.
+    helpers_left: usize,
     helper_count: usize,
-    has_helpers: bool,
     /// Its own memory for messages.
     room: Room,
 }
@@ -97,12 +104,12 @@ struct Entry {
 
 /// A verdict, and the octets that only a thread of Python should let go of.
 struct Done {
-    verdict: Box<mailproof::Verdict>,
+    verdict: Kept,
     _octets: Option<Octets>,
 }
 
 /// The rest of a verification.
-type Awaited = dyn Future<Output = Box<mailproof::Verdict>> + Send;
+type Awaited = dyn Future<Output = Kept> + Send;
 
 /// A message that waits for answers.
 struct Waiting {
@@ -114,7 +121,7 @@ struct Waiting {
 /// A session for the next message, and room for what is taken and what is done.
 #[derive(Default)]
 struct Room {
-    session: Option<Session>,
+    session: Option<Box<Session>>,
     taken: Vec<Entry>,
     woken: Option<Arc<Waiting>>,
     done: Vec<(u64, Done)>,
@@ -128,7 +135,8 @@ impl Verdicts {
         threads: Option<usize>,
         look_ahead: usize,
     ) -> PyResult<Self> {
-        let threads = threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let threads = threads.unwrap_or(processors);
         if !(1..=THREADS_MAX).contains(&threads) {
             return Err(PyValueError::new_err(format!("threads: 1 to {THREADS_MAX}, not {threads}")));
         }
@@ -140,9 +148,10 @@ impl Verdicts {
             failure: None,
             under_way: VecDeque::new(),
             under_way_bytes: 0,
+            ready: VecDeque::new(),
             look_ahead,
-            helper_count: threads - 1,
-            has_helpers: false,
+            helpers_left: threads.min(processors) - 1,
+            helper_count: 0,
             room: Room::default(),
         };
         let (work, news, state) = (Condvar::new(), Condvar::new(), Mutex::default());
@@ -165,6 +174,24 @@ impl Verdicts {
         *self.intake.lock().unwrap_or_else(PoisonError::into_inner) = Some(intake);
         next
     }
+
+    /// The source may well refer to whoever keeps these verdicts.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.intake.try_lock().as_deref() {
+            Ok(Some(intake)) => visit.call(&intake.source),
+            // A thread is in `__next__`, so these verdicts are in use.
+            _ => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let source = match self.intake.try_lock().as_deref_mut() {
+            Ok(Some(intake)) => intake.source.take(),
+            _ => None,
+        };
+        // Letting go of it may run what looks at these verdicts.
+        drop(source);
+    }
 }
 
 impl Drop for Verdicts {
@@ -172,12 +199,7 @@ impl Drop for Verdicts {
         if self.began != forks() {
             return;
         }
-        let mut state = self.shared.lock();
-        state.is_closed = true;
-        let left = (mem::take(&mut state.pending), mem::take(&mut state.woken));
-        drop(state);
-        drop(left);
-        self.shared.work.notify_all();
+        self.shared.close();
     }
 }
 
@@ -192,12 +214,18 @@ impl Intake {
     fn next(&mut self, py: Python<'_>, shared: &Arc<Shared>) -> PyResult<Option<Verdict>> {
         loop {
             if self.under_way.len() <= self.look_ahead / 2 {
-                self.fetch(py, shared);
+                self.fetch(py, shared)?;
             }
             if self.under_way.is_empty() {
+                if self.source.is_none() {
+                    self.close(shared);
+                }
                 return self.failure.take().map_or(Ok(None), Err);
             }
-            if let Some(done) = shared.take_first() {
+            if self.ready.is_empty() {
+                shared.take_ready(&mut self.ready);
+            }
+            if let Some(done) = self.ready.pop_front() {
                 let (id, bytes) = self.under_way.pop_front().unwrap_or_default();
                 self.under_way_bytes -= bytes;
                 return Ok(Some(Verdict::new(id, done.verdict)));
@@ -210,17 +238,27 @@ impl Intake {
         }
     }
 
-    /// Fetches messages until the look-ahead is full. What goes wrong is told later, and ends it.
-    fn fetch(&mut self, py: Python<'_>, shared: &Arc<Shared>) {
-        let Some(source) = &self.source else { return };
+    /// Fetches messages until the look-ahead is full, or a slow source has let a verdict come first. What goes wrong is
+    /// told later, and ends it.
+    ///
+    /// # Errors
+    /// What is no `Exception`, such as `KeyboardInterrupt`: it is told at once, and the stream goes on when asked again.
+    fn fetch(&mut self, py: Python<'_>, shared: &Arc<Shared>) -> PyResult<()> {
+        let Some(source) = &self.source else { return Ok(()) };
         let mut source = source.bind(py).clone();
-        let mut fetched = Vec::new();
+        let began = Instant::now();
+        let mut fetched = Vec::with_capacity(TAKEN_MAX);
+        let mut interruption = None;
         while self.under_way.len() < self.look_ahead && self.under_way_bytes < LOOK_AHEAD_BYTES_MAX {
             match source.next().map(|item| item.and_then(|item| entry(&item))) {
                 Some(Ok((octets, envelope, id))) => {
                     self.under_way_bytes += octets.len();
                     self.under_way.push_back((id, octets.len()));
                     fetched.push((octets, envelope));
+                }
+                Some(Err(failure)) if !failure.is_instance_of::<PyException>(py) => {
+                    interruption = Some(failure);
+                    break;
                 }
                 Some(Err(failure)) => {
                     (self.failure, self.source) = (Some(failure), None);
@@ -231,25 +269,38 @@ impl Intake {
                     break;
                 }
             }
+            let is_slow = began.elapsed() > FETCH_TIME;
+            if is_slow || fetched.len() == TAKEN_MAX {
+                self.put(shared, &mut fetched);
+            }
+            if is_slow && (!self.ready.is_empty() || shared.has_first()) {
+                break;
+            }
         }
+        self.put(shared, &mut fetched);
+        interruption.map_or(Ok(()), Err)
+    }
+
+    /// Gives messages to the threads.
+    fn put(&mut self, shared: &Arc<Shared>, fetched: &mut Vec<(Octets, Envelope)>) {
         if fetched.is_empty() {
             return;
         }
-        if !mem::replace(&mut self.has_helpers, true) {
-            self.start_helpers(shared);
-        }
         shared.put(fetched);
-    }
-
-    /// Starts the threads that verify beside this one. Where the system gives no more, those there are do it.
-    fn start_helpers(&self, shared: &Arc<Shared>) {
-        for _ in 0..self.helper_count {
+        // One message is for this thread. Where the system gives no more threads, those there are do it.
+        while self.helpers_left > 0 && self.helper_count + 1 < self.under_way.len() {
             let shared = Arc::clone(shared);
             let body = move || shared.work_until_closed();
-            if thread::Builder::new().name("mailproof-batch".to_owned()).spawn(body).is_err() {
-                return;
-            }
+            let is_started = thread::Builder::new().name("mailproof-batch".to_owned()).spawn(body).is_ok();
+            self.helpers_left = if is_started { self.helpers_left - 1 } else { 0 };
+            self.helper_count += usize::from(is_started);
         }
+    }
+
+    /// There is nothing more to come: the threads end.
+    fn close(&mut self, shared: &Shared) {
+        self.helpers_left = 0;
+        shared.close();
     }
 }
 
@@ -270,9 +321,9 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, fetched: Vec<(Octets, Envelope)>) {
+    fn put(&self, fetched: &mut Vec<(Octets, Envelope)>) {
         let mut state = self.lock();
-        for (octets, envelope) in fetched {
+        for (octets, envelope) in fetched.drain(..) {
             let number = state.first + state.verdicts.len() as u64;
             state.verdicts.push_back(None);
             state.pending.push_back(Entry { number, octets, envelope });
@@ -281,12 +332,27 @@ impl Shared {
         self.work.notify_all();
     }
 
-    fn take_first(&self) -> Option<Done> {
+    /// The next verdict is there.
+    fn has_first(&self) -> bool {
+        self.lock().has_first()
+    }
+
+    /// Ends the threads.
+    fn close(&self) {
         let mut state = self.lock();
-        let done = state.verdicts.front_mut()?.take()?;
-        state.verdicts.pop_front();
-        state.first += 1;
-        Some(done)
+        state.is_closed = true;
+        let left = (mem::take(&mut state.pending), mem::take(&mut state.woken));
+        drop(state);
+        drop(left);
+        self.work.notify_all();
+    }
+
+    /// Moves the verdicts that are next in order, as far as they are there.
+    fn take_ready(&self, ready: &mut VecDeque<Done>) {
+        let mut state = self.lock();
+        let count = state.verdicts.iter().take_while(|done| done.is_some()).count();
+        state.first += count as u64;
+        ready.extend(state.verdicts.drain(..count).flatten());
     }
 
     /// Verifies on the caller's thread until the first verdict is there and no more than `left` messages wait, or it is
@@ -294,7 +360,7 @@ impl Shared {
     fn help(self: &Arc<Self>, room: &mut Room, left: usize, until: Instant) {
         loop {
             let mut state = self.lock();
-            let has_first = matches!(state.verdicts.front(), Some(Some(_)));
+            let has_first = state.has_first();
             if has_first && state.pending.len() <= left {
                 return;
             }
@@ -347,7 +413,7 @@ impl Shared {
                 *place = Some(done);
             }
         }
-        let has_first = matches!(state.verdicts.front(), Some(Some(_)));
+        let has_first = state.has_first();
         drop(state);
         if has_first {
             self.news.notify_one();
@@ -356,17 +422,16 @@ impl Shared {
 
     fn verify(self: &Arc<Self>, entry: Entry, room: &mut Room) {
         let Entry { number, octets, envelope } = entry;
-        let mut session = room.session.take().unwrap_or_else(|| self.engine.session(Envelope::default()));
+        let mut session = room.session.take().unwrap_or_else(|| Box::new(self.engine.session(Envelope::default())));
         session.take_whole(&octets, envelope);
         if session.poll() == Progress::Done {
-            let verdict = session.verdict().map(|verdict| Box::new(verdict.clone()));
-            if let Some(verdict) = verdict {
+            if let Some(verdict) = session.take_verdict().map(Kept::new) {
                 room.done.push((number, Done { verdict, _octets: Some(octets) }));
             }
             room.session = Some(session);
             return;
         }
-        let verdict = Box::pin(async move { Box::new(session.finish_async().await.clone()) });
+        let verdict = Box::pin(async move { Kept::new(session.finish_async().await.clone()) });
         let waiting = Arc::new(Waiting { number, verdict: Mutex::new(Some(verdict)), shared: Arc::downgrade(self) });
         if let Some(verdict) = waiting.poll() {
             room.done.push((number, Done { verdict, _octets: Some(octets) }));
@@ -375,6 +440,10 @@ impl Shared {
 }
 
 impl State {
+    fn has_first(&self) -> bool {
+        matches!(self.verdicts.front(), Some(Some(_)))
+    }
+
     /// Moves the next pieces of work to a thread; false when there are none.
     fn give_work(&mut self, room: &mut Room) -> bool {
         room.woken = self.woken.pop_front();
@@ -389,7 +458,7 @@ impl State {
 
 impl Waiting {
     /// The verdict, when the last answers have come.
-    fn poll(self: &Arc<Self>) -> Option<Box<mailproof::Verdict>> {
+    fn poll(self: &Arc<Self>) -> Option<Kept> {
         let mut future = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
         let waker = Waker::from(Arc::clone(self));
         let Poll::Ready(verdict) = future.as_mut()?.as_mut().poll(&mut Context::from_waker(&waker)) else {

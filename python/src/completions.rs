@@ -9,6 +9,7 @@ use mailproof::Engine;
 use pyo3::prelude::*;
 
 use crate::envelope::envelope;
+use crate::kept::Kept;
 use crate::living::{Living, check_process, forks};
 use crate::message::Octets;
 use crate::verdict::Verdict;
@@ -71,7 +72,7 @@ impl Completions {
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
         let named = |it: mailproof::network::Completion| {
             let id = ids.remove(&it.token).unwrap_or_default();
-            (it.token, Verdict::new(id, Box::new(it.verdict)))
+            (it.token, Verdict::new(id, Kept::new(it.verdict)))
         };
         self.of_engine.drain().into_iter().map(named).collect()
     }

@@ -18,6 +18,7 @@ use pyo3::types::{PyDict, PyMapping, PyString};
 use crate::batch::Verdicts;
 use crate::completions::Completions;
 use crate::envelope::envelope;
+use crate::kept::Kept;
 use crate::living::{Living, system_error};
 use crate::message::Octets;
 use crate::results::{CacheStatistics, NetworkStatistics};
@@ -111,7 +112,7 @@ impl Engine {
         let envelope = envelope(ip, helo, mail_from)?;
         let octets = Octets::of(message)?;
         let engine = self.living.engine(py)?;
-        let verdict = waiting::wait(py, async { Box::new(engine.verify_async(&octets, envelope).await) })?;
+        let verdict = waiting::wait(py, async { Kept::new(engine.verify_async(&octets, envelope).await) })?;
         Ok(Verdict::new(id.to_owned(), verdict))
     }
 

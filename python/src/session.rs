@@ -7,6 +7,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 
+use crate::kept::Kept;
 use crate::living::{Living, check_process, forks};
 use crate::results::SpfOutcome;
 use crate::verdict::Verdict;
@@ -66,7 +67,7 @@ impl Session {
     /// Raises ValueError when it was called before.
     fn finish(&self, py: Python<'_>) -> PyResult<Verdict> {
         let mut session = self.take()?;
-        let verdict = waiting::wait(py, async { Box::new(session.finish_async().await.clone()) })?;
+        let verdict = waiting::wait(py, async { Kept::new(session.finish_async().await.clone()) })?;
         Ok(Verdict::new(self.id.clone(), verdict))
     }
 

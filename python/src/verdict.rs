@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use mailproof_proto::message::address::Author;
 use pyo3::prelude::*;
 
+use crate::kept::Kept;
 use crate::record::{Tuple, repr};
 use crate::results::{ArcOutcome, Defects, DmarcOutcome, SignatureOutcome, SpfOutcome};
 
@@ -13,11 +14,11 @@ use crate::results::{ArcOutcome, Defects, DmarcOutcome, SignatureOutcome, SpfOut
 #[derive(Debug, PartialEq)]
 pub(crate) struct Verdict {
     id: String,
-    of_engine: Box<mailproof::Verdict>,
+    of_engine: Kept,
 }
 
 impl Verdict {
-    pub(crate) fn new(id: String, verdict: Box<mailproof::Verdict>) -> Self {
+    pub(crate) fn new(id: String, verdict: Kept) -> Self {
         Self { id, of_engine: verdict }
     }
 }
