@@ -18,6 +18,7 @@ use mailproof::{Engine, Envelope};
 use mailproof_fault_dns::{Fault, Plan, Rule, Server, Span};
 use mailproof_io::Choice;
 use mailproof_proto::dns::{Answer, Name, Outcome, Question, RecordType};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
@@ -131,12 +132,84 @@ fn submitted_messages_have_their_verdicts_though_the_engine_is_dropped() {
         let mut count = 0;
         while count < 50 && Instant::now() < until {
             for completion in completions.drain() {
-                assert_eq!(completion.verdict.spf.result.word(), "fail");
+                assert_eq!(completion.verdict.unwrap().spf.result.word(), "fail");
                 count += 1;
             }
             std::thread::yield_now();
         }
         assert_eq!(count, 50);
+    }
+}
+
+#[test]
+fn a_session_has_its_verdict_through_a_queue() {
+    for backend in [Choice::Uring, Choice::Epoll] {
+        let server = slow_server();
+        let engine = engine(&server, backend);
+        let completions = engine.completions().unwrap();
+        for token in 0..50 {
+            let mut session = engine.session(envelope());
+            MESSAGE.chunks(7).for_each(|piece| session.push(piece));
+            completions.finish(session, token);
+        }
+        // What waits for answers keeps the threads that bring them.
+        drop(engine);
+        let mut tokens = Vec::new();
+        while tokens.len() < 50 {
+            let mut descriptor = [PollFd::new(completions.descriptor(), PollFlags::POLLIN)];
+            assert_eq!(poll(&mut descriptor, PollTimeout::from(10_000_u16)), Ok(1));
+            for completion in completions.drain() {
+                assert_eq!(completion.verdict.unwrap().spf.result.word(), "fail");
+                tokens.push(completion.token);
+            }
+        }
+        tokens.sort_unstable();
+        assert_eq!(tokens, (0..50).collect::<Vec<u64>>());
+    }
+}
+
+/// A service with a defect that nothing guards.
+struct Defective;
+
+impl Service for Defective {
+    fn converse(&self, _engine: &Engine, _peer: Peer) -> Box<dyn Conversation> {
+        panic!("planted")
+    }
+}
+
+#[test]
+fn a_thread_that_ends_by_a_defect_leaves_nobody_waiting() {
+    for backend in [Choice::Uring, Choice::Epoll] {
+        // Nobody answers before the threads have ended.
+        let server = Server::start(zone(), Plan::new(1).with(Rule::new(Fault::Loss))).unwrap();
+        let engine = engine(&server, backend);
+        let completions = engine.completions().unwrap();
+        (0..50).for_each(|token| completions.submit(MESSAGE.to_vec(), envelope(), token));
+        let mut begun = engine.session(envelope());
+        begun.push(MESSAGE);
+        while server.question_count(&Question::new(Name::parse("n0.example").unwrap(), RecordType::Txt)) == 0 {
+            std::thread::yield_now();
+        }
+        let path = env::temp_dir().join(format!("mailproof-defect-{}-{backend:?}", process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        engine.listen(OwnedFd::from(listener), Arc::new(Defective)).unwrap();
+        // One connection for each thread.
+        let peers = [UnixStream::connect(&path), UnixStream::connect(&path)];
+        fs::remove_file(&path).unwrap();
+        let started = Instant::now();
+        let mut count = 0;
+        while count < 50 {
+            let mut descriptor = [PollFd::new(completions.descriptor(), PollFlags::POLLIN)];
+            assert_eq!(poll(&mut descriptor, PollTimeout::from(10_000_u16)), Ok(1));
+            for completion in completions.drain() {
+                assert_eq!(completion.verdict.unwrap().spf.result.word(), "temperror");
+                count += 1;
+            }
+        }
+        assert_eq!(begun.finish().spf.result.word(), "temperror");
+        assert_eq!(engine.verify(MESSAGE, envelope()).spf.result.word(), "temperror");
+        drop((peers, completions, begun, engine));
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     }
 }
 
@@ -155,7 +228,7 @@ fn in_a_child(engine: &Engine, begun: mailproof::Session, mut pending: std::pin:
     is_right &= matches!(pending.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(_));
     let completions = engine.completions().unwrap();
     completions.submit(MESSAGE.to_vec(), envelope(), 1);
-    is_right &= completions.drain().iter().any(|completion| is_temporary(&completion.verdict));
+    is_right &= completions.drain().iter().any(|completion| completion.verdict.as_ref().is_ok_and(is_temporary));
     is_right & (started.elapsed() < Duration::from_secs(2))
 }
 

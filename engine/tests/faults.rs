@@ -196,7 +196,7 @@ fn run(world: &World, fault: Fault, probability: f64, backend: Choice, size: Siz
             row.slowest = row.slowest.max(took);
             open_count -= 1;
             let place = (fault.word(), probability, world.mails[number].kind);
-            judge(&mut row, expectation, &world.expected[number], &completion.verdict, place);
+            judge(&mut row, expectation, &world.expected[number], &completion.verdict.unwrap(), place);
         }
     }
     let allowed = total_time * LOOKUPS_IN_A_ROW + SLACK;

@@ -1,8 +1,11 @@
 //! How threads outside the workers wait for answers and verdicts: blocked, as a future, or by a descriptor.
 
 use std::collections::VecDeque;
+use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task;
 use std::time::Instant;
@@ -12,7 +15,9 @@ use mailproof_proto::verdict::Verdict;
 use mailproof_proto::verification::Envelope;
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::ring::{Defect, guarded};
 use crate::engine::Engine;
+use crate::session::Session;
 
 /// Answers on their way to one caller.
 #[derive(Debug, Default)]
@@ -97,7 +102,7 @@ pub struct Completion {
     /// What the caller named it.
     pub token: u64,
     /// The verdict.
-    pub verdict: Verdict,
+    pub verdict: Result<Verdict, Defect>,
 }
 
 /// Verdicts that were reached, and who is to be told: a descriptor, a task, or both.
@@ -105,6 +110,51 @@ pub struct Completion {
 pub(crate) struct CompletionQueue {
     event: Option<Arc<OwnedFd>>,
     state: Mutex<Completed>,
+    /// Messages that nobody wanted any more before they had their verdict.
+    forgotten_count: AtomicU64,
+}
+
+/// The place of a message in its queue: whatever becomes of the message, whoever submitted it hears of it once, unless it
+/// was forgotten on their behalf.
+#[derive(Debug)]
+pub(crate) struct Place {
+    queue: Arc<CompletionQueue>,
+    token: u64,
+    is_open: bool,
+}
+
+impl Place {
+    pub(crate) fn new(queue: &Arc<CompletionQueue>, token: u64) -> Self {
+        Self { queue: Arc::clone(queue), token, is_open: true }
+    }
+
+    pub(crate) fn token(&self) -> u64 {
+        self.token
+    }
+
+    pub(crate) fn queue(&self) -> &Arc<CompletionQueue> {
+        &self.queue
+    }
+
+    /// This came of the message.
+    pub(crate) fn conclude(mut self, verdict: Result<Verdict, Defect>) {
+        self.is_open = false;
+        self.queue.push(Completion { token: self.token, verdict });
+    }
+
+    /// Nobody wants to hear of it.
+    pub(crate) fn forget(mut self) {
+        self.is_open = false;
+        self.queue.forgotten_count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.is_open {
+            self.queue.push(Completion { token: self.token, verdict: Err(Defect) });
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -125,10 +175,22 @@ impl Completions {
         self.engine.submit_job(message, envelope, token, &self.queue);
     }
 
+    /// Ends the message of a session and has its verdict reached as answers come, without a copy of the message: for what
+    /// arrives piece by piece. Never waits; it can not be cancelled.
+    pub fn finish(&self, session: Session, token: u64) {
+        Finishing::begin(session, Place::new(&self.queue, token));
+    }
+
     /// Forgets a message whose verdict nobody wants any more, and what it holds; its verdict does not come unless it was
     /// reached already. Never waits. Of several messages with the same token it is the last.
     pub fn cancel(&self, token: u64) {
         self.engine.cancel_job(token, &self.queue);
+    }
+
+    /// How many messages have been cancelled so far whose verdicts do not come.
+    #[must_use]
+    pub fn cancelled_count(&self) -> u64 {
+        self.queue.forgotten_count.load(Ordering::Relaxed)
     }
 
     /// The descriptor that is readable while verdicts wait: for poll, epoll or an event loop. Not to be read from.
@@ -142,7 +204,45 @@ impl Completions {
     pub fn drain(&self) -> VecDeque<Completion> {
         // Before the queue is looked at, so that what comes later makes it readable again.
         let _ = rustix::io::read(&self.event, &mut [0; 8]);
-        std::mem::take(&mut self.queue.lock().done)
+        self.queue.take()
+    }
+}
+
+/// A session that waits for its last answers. Whoever brings them goes on with it.
+struct Finishing(Mutex<Option<(Rest, Place)>>);
+
+/// What is left to do of a verification.
+type Rest = Pin<Box<dyn Future<Output = Option<Verdict>> + Send>>;
+
+impl Finishing {
+    fn begin(mut session: Session, place: Place) {
+        let rest: Rest = Box::pin(async move {
+            session.finish_async().await;
+            session.take_verdict()
+        });
+        Arc::new(Self(Mutex::new(Some((rest, place))))).go_on();
+    }
+
+    fn go_on(self: Arc<Self>) {
+        let waker = task::Waker::from(Arc::clone(&self));
+        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((rest, _)) = left.as_mut() else { return };
+        let verdict = match guarded(|| rest.as_mut().poll(&mut task::Context::from_waker(&waker))) {
+            Ok(task::Poll::Pending) => return,
+            Ok(task::Poll::Ready(verdict)) => verdict.ok_or(Defect),
+            Err(defect) => Err(defect),
+        };
+        let done = left.take();
+        drop(left);
+        if let Some((_, place)) = done {
+            place.conclude(verdict);
+        }
+    }
+}
+
+impl task::Wake for Finishing {
+    fn wake(self: Arc<Self>) {
+        self.go_on();
     }
 }
 
@@ -174,6 +274,11 @@ impl CompletionQueue {
             }
         })
         .await
+    }
+
+    /// Takes the verdicts that are there.
+    pub(super) fn take(&self) -> VecDeque<Completion> {
+        std::mem::take(&mut self.lock().done)
     }
 
     fn lock(&self) -> MutexGuard<'_, Completed> {

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use mailproof_proto::dns::{Answer, Question};
 use mailproof_proto::time::Timestamp;
+use mailproof_proto::verdict::Verdict;
 use mailproof_proto::verification::{Envelope, Progress};
 
-use super::calls::{Completion, CompletionQueue};
+use super::calls::{CompletionQueue, Place};
+use super::ring::{Defect, guarded};
 use super::wheel::Wheel;
 use crate::engine::Engine;
 use crate::session::Session;
@@ -19,20 +21,19 @@ use crate::session::Session;
 pub(crate) struct Job {
     pub(crate) message: Vec<u8>,
     pub(crate) envelope: Envelope,
-    pub(crate) token: u64,
-    pub(crate) queue: Arc<CompletionQueue>,
+    pub(crate) place: Place,
     pub(crate) engine: Engine,
 }
 
 impl Job {
     fn ticket(&self) -> Ticket {
-        ticket(&self.queue, self.token)
+        ticket(self.place.queue(), self.place.token())
     }
 
     /// Nobody can verify it: the verdict is that of a message whose questions all failed.
     pub(crate) fn refuse(self) {
-        let verdict = self.engine.verify(&self.message, self.envelope.clone());
-        self.queue.push(Completion { token: self.token, verdict });
+        let verdict = guarded(|| self.engine.verify(&self.message, self.envelope.clone()));
+        self.place.conclude(verdict);
     }
 }
 
@@ -49,7 +50,7 @@ pub(crate) struct Jobs {
     /// How many have left the front of those that wait.
     waited_count: u64,
     /// Where each is, for whoever cancels it.
-    places: HashMap<Ticket, Place>,
+    places: HashMap<Ticket, Whereabouts>,
     /// When those that wait for answers have to go on without.
     wheel: Wheel,
     open_count: usize,
@@ -69,7 +70,7 @@ type Ticket = (usize, u64);
 
 /// Where a message is.
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum Whereabouts {
     Slot(u32),
     /// Counted from the first that ever waited.
     Waiting(u64),
@@ -115,7 +116,7 @@ impl Jobs {
 
     pub(crate) fn start(&mut self, job: Job) {
         if self.open_count >= JOBS_MAX {
-            self.places.insert(job.ticket(), Place::Waiting(self.waited_count + self.waiting.len() as u64));
+            self.places.insert(job.ticket(), Whereabouts::Waiting(self.waited_count + self.waiting.len() as u64));
             self.waiting.push_back(Some(job));
             return;
         }
@@ -127,19 +128,28 @@ impl Jobs {
         });
         let slot = &mut self.slots[number as usize];
         let mut job = job;
-        self.places.insert(job.ticket(), Place::Slot(number));
+        self.places.insert(job.ticket(), Whereabouts::Slot(number));
         slot.session.restart(mem::take(&mut job.envelope));
         slot.position = 0;
         slot.job = Some(job);
         self.make_ready(number);
     }
 
-    /// Does one piece of work.
+    /// Does one piece of work. A defect that is met costs the message that it is met in.
     pub(crate) fn run_slice(&mut self) -> Slice {
         let Some(number) = self.ready.pop_front() else { return Slice::Idle };
+        guarded(|| self.run(number)).unwrap_or_else(|defect| {
+            self.break_off(number, defect);
+            Slice::Worked
+        })
+    }
+
+    fn run(&mut self, number: u32) -> Slice {
         let slot = &mut self.slots[number as usize];
         slot.is_ready = false;
         let Some(job) = &mut slot.job else { return Slice::Worked };
+        #[cfg(test)]
+        assert_ne!(job.place.token(), tests::DEFECT, "planted");
         let rest = &job.message[slot.position..];
         if !rest.is_empty() {
             let is_first = slot.position == 0;
@@ -175,7 +185,9 @@ impl Jobs {
     pub(crate) fn answer(&mut self, id: JobId, question: &Question, answer: Answer) {
         let Some(slot) = self.slots.get_mut(id.slot as usize) else { return };
         let Some(job) = slot.job.as_ref().filter(|_| slot.generation == id.generation) else { return };
-        slot.session.learn(question, answer);
+        if let Err(defect) = guarded(|| slot.session.learn(question, answer)) {
+            return self.break_off(id.slot, defect);
+        }
         // Otherwise it goes on anyway.
         if slot.position == job.message.len() {
             self.make_ready(id.slot);
@@ -185,13 +197,17 @@ impl Jobs {
     /// Forgets the message that was submitted last under this token, if its verdict is not reached yet.
     pub(crate) fn cancel(&mut self, queue: &Arc<CompletionQueue>, token: u64) {
         match self.places.remove(&ticket(queue, token)) {
-            Some(Place::Slot(number)) => {
-                self.slots[number as usize].job = None;
+            Some(Whereabouts::Slot(number)) => {
+                if let Some(job) = self.slots[number as usize].job.take() {
+                    job.place.forget();
+                }
                 self.vacate(number);
             }
-            Some(Place::Waiting(at)) => {
+            Some(Whereabouts::Waiting(at)) => {
                 let job = self.waiting.get_mut((at - self.waited_count) as usize);
-                drop(job.and_then(Option::take));
+                if let Some(job) = job.and_then(Option::take) {
+                    job.place.forget();
+                }
             }
             None => {}
         }
@@ -219,13 +235,14 @@ impl Jobs {
     pub(crate) fn give_up(&mut self) {
         for slot in &mut self.slots {
             let Some(job) = slot.job.take() else { continue };
-            slot.session.push(&job.message[slot.position..]);
-            // Sessions of these threads do not wait: what is open has failed, and so does what is asked next.
-            slot.session.fail_open();
-            slot.session.finish();
-            if let Some(verdict) = slot.session.take_verdict() {
-                job.queue.push(Completion { token: job.token, verdict });
-            }
+            let verdict = guarded(|| {
+                slot.session.push(&job.message[slot.position..]);
+                // Sessions of these threads do not wait: what is open has failed, and so does what is asked next.
+                slot.session.fail_open();
+                slot.session.finish();
+                slot.session.take_verdict()
+            });
+            job.place.conclude(verdict.and_then(|it| it.ok_or(Defect)));
         }
         self.waiting.drain(..).flatten().for_each(Job::refuse);
         self.places.clear();
@@ -253,14 +270,25 @@ impl Jobs {
     }
 
     fn finish(&mut self, number: u32) {
+        let verdict = self.slots[number as usize].session.take_verdict().ok_or(Defect);
+        self.conclude(number, verdict);
+    }
+
+    /// Gives up a message that a defect was met in, and the session with it.
+    fn break_off(&mut self, number: u32, defect: Defect) {
+        self.slots[number as usize].session = self.engine.session(Envelope::default());
+        self.conclude(number, Err(defect));
+    }
+
+    fn conclude(&mut self, number: u32, verdict: Result<Verdict, Defect>) {
         let slot = &mut self.slots[number as usize];
-        if let (Some(job), Some(verdict)) = (slot.job.take(), slot.session.take_verdict()) {
+        if let Some(job) = slot.job.take() {
             // Another message may have been submitted under the same token since.
             let ticket = job.ticket();
-            if matches!(self.places.get(&ticket), Some(Place::Slot(own)) if *own == number) {
+            if matches!(self.places.get(&ticket), Some(Whereabouts::Slot(own)) if *own == number) {
                 self.places.remove(&ticket);
             }
-            job.queue.push(Completion { token: job.token, verdict });
+            job.place.conclude(verdict);
         }
         self.vacate(number);
     }
@@ -301,6 +329,9 @@ mod tests {
 
     use super::*;
 
+    /// The token of a message in which a defect is met.
+    pub(super) const DEFECT: u64 = u64::MAX;
+
     /// Its jobs ask what nobody answers.
     fn jobs() -> Jobs {
         Jobs::new(Engine::builder().offline().build().unwrap())
@@ -309,7 +340,7 @@ mod tests {
     fn job(jobs: &Jobs, queue: &Arc<CompletionQueue>, token: u64) -> Job {
         let engine = jobs.engine.clone();
         let envelope = Envelope::new([192, 0, 2, 7].into(), "mx.example.org", "ann@example.org");
-        Job { message: b"From: ann@example.org\r\n\r\n".to_vec(), envelope, token, queue: Arc::clone(queue), engine }
+        Job { message: b"From: ann@example.org\r\n\r\n".to_vec(), envelope, place: Place::new(queue, token), engine }
     }
 
     fn run(jobs: &mut Jobs) -> Vec<(JobId, Vec<Question>)> {
@@ -346,6 +377,27 @@ mod tests {
     }
 
     #[test]
+    fn a_defect_costs_the_message_that_it_is_met_in() {
+        let queue = Arc::new(CompletionQueue::default());
+        let mut jobs = jobs();
+        for token in [1, DEFECT, 2] {
+            jobs.start(job(&jobs, &queue, token));
+        }
+        run(&mut jobs);
+        let defect = queue.take();
+        assert_eq!(defect.iter().map(|it| it.token).collect::<Vec<_>>(), [DEFECT]);
+        assert_eq!(defect[0].verdict.as_ref().err(), Some(&Defect));
+        // Its place serves the next one.
+        jobs.start(job(&jobs, &queue, 3));
+        assert_eq!(jobs.slots.len(), 3);
+        run(&mut jobs);
+        jobs.give_up();
+        let rest = queue.take();
+        assert!(rest.iter().all(|it| it.verdict.is_ok()));
+        assert_eq!(rest.iter().map(|it| it.token).collect::<Vec<_>>(), [1, 3, 2]);
+    }
+
+    #[test]
     fn those_that_wait_for_a_slot_can_be_cancelled_and_the_others_keep_their_order() {
         let queue = Arc::new(CompletionQueue::default());
         let mut jobs = jobs();
@@ -356,7 +408,7 @@ mod tests {
         assert_eq!(Arc::strong_count(&queue) as u64, 1 + count + 3);
         // Each that is cancelled makes room for the next that was not.
         (0..2).for_each(|token| jobs.cancel(&queue, token));
-        assert_eq!(jobs.waiting.iter().flatten().map(|job| job.token).collect::<Vec<_>>(), [count + 3]);
+        assert_eq!(jobs.waiting.iter().flatten().map(|job| job.place.token()).collect::<Vec<_>>(), [count + 3]);
         (0..count + 4).for_each(|token| jobs.cancel(&queue, token));
         assert!(jobs.is_empty() && jobs.places.is_empty() && Arc::strong_count(&queue) == 1);
     }

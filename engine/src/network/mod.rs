@@ -4,6 +4,7 @@ mod calls;
 mod hosting;
 mod inquiries;
 mod jobs;
+mod ring;
 mod seeds;
 mod servers;
 mod sockets;
@@ -21,8 +22,9 @@ use mailproof_proto::dns::lookup::LookupOptions;
 pub use mailproof_io::{Backend, Choice, DriverError, Statistics as DriverStatistics};
 
 pub use self::calls::{Completion, Completions};
-pub(crate) use self::calls::{CompletionQueue, Gathering};
+pub(crate) use self::calls::{CompletionQueue, Gathering, Place};
 pub(crate) use self::jobs::Job;
+pub use self::ring::Defect;
 pub(crate) use self::tls::TlsSetup;
 #[cfg(feature = "dns-over-tls")]
 pub use self::tls::{TlsOptions, TlsProblem, TlsTrouble};

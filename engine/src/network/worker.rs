@@ -14,11 +14,13 @@ use std::time::{Duration, Instant};
 use mailproof_io::{Backend, Driver, DriverError, Event, SocketId};
 use mailproof_proto::dns::{Answer, Failure, Question};
 use mailproof_proto::time::Timestamp;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
 use super::calls::{CompletionQueue, Gathering};
 use super::hosting::{ConversationId, Conversations};
 use super::inquiries::Inquiries;
 use super::jobs::{Job, JobId, Jobs, Slice};
+use super::ring::guarded;
 use super::seeds::Seeds;
 use super::sockets::{LinkStep, Role, Sockets};
 use super::tls::{TlsSetup, TlsTrouble};
@@ -218,7 +220,7 @@ impl Workers {
                     Worker::new(number, engine, peers, inbox, owners, driver, options, tls, Seeds::system()).run();
                 }
             };
-            let spawned = thread::Builder::new().name(format!("mailproof-{number}")).spawn(body);
+            let spawned = without_signals(|| thread::Builder::new().name(format!("mailproof-{number}")).spawn(body));
             let handle = spawned.map_err(|source| DriverError::System { step: "starting a thread", source })?;
             let (inbox, backend) = receive_inbox.recv().unwrap_or_else(|_| {
                 Err(DriverError::System { step: "starting a thread", source: io::ErrorKind::BrokenPipe.into() })
@@ -435,8 +437,16 @@ impl Worker {
     }
 
     fn run(mut self) {
-        while self.turn() {}
-        self.give_up();
+        // A defect that nothing further in has stopped ends this thread, and everybody is answered.
+        let _ = guarded(|| while self.turn() {});
+        if guarded(|| self.give_up()).is_err() {
+            let _ = guarded(|| self.jobs.give_up());
+            for message in self.inbox.close() {
+                let _ = guarded(|| message.refuse());
+            }
+        }
+        self.inbox.is_done.store(true, Ordering::SeqCst);
+        self.peers.iter().for_each(|peer| peer.waker.wake());
     }
 
     /// Waits, and does what there is to do then; false when the thread is to end.
@@ -869,6 +879,22 @@ impl Drop for Counted {
         self.connections.fetch_sub(1, Ordering::Relaxed);
         self.inbox.waker.wake();
     }
+}
+
+/// Starts a thread that no signal of the process comes to: those are for the program's own threads, which may block them
+/// later, wait for them, or read them from a descriptor. What a thread does to itself still reaches its handler.
+fn without_signals<R>(start: impl FnOnce() -> R) -> R {
+    let mut blocked = SigSet::all();
+    for own in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGTRAP, Signal::SIGSYS] {
+        blocked.remove(own);
+    }
+    // Neither fails for sets that the library made.
+    let before = blocked.thread_swap_mask(SigmaskHow::SIG_SETMASK);
+    let started = start();
+    if let Ok(before) = before {
+        let _ = before.thread_set_mask();
+    }
+    started
 }
 
 fn peer_of(stream: &OwnedFd) -> Peer {
