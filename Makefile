@@ -32,30 +32,40 @@ lint:
 
 install: install-program install-library
 
-# Builds only what is not there: root, who installs, rarely has a compiler of Rust.
-target/release/mailproof:
-	cargo build --release --package mailproof-cli
+# Root, who installs, rarely has a compiler of Rust: then what was built before is installed. Where there is one, what is
+# installed is what the sources say now.
+LIBDIR ?= $(PREFIX)/lib
+BUILT = $(or $(CARGO_TARGET_DIR),target)/release
 
-install-program: target/release/mailproof
-	install -D -m 755 target/release/mailproof $(DESTDIR)$(PREFIX)/bin/mailproof
+.PHONY: built-program built-library
+built-program:
+	@if command -v cargo >/dev/null; then cargo build --release --package mailproof-cli; \
+	else test -e $(BUILT)/mailproof || { echo "cargo is not there, and $(BUILT)/mailproof has not been built" >&2; exit 1; }; fi
+
+install-program: built-program
+	install -D -m 755 $(BUILT)/mailproof $(DESTDIR)$(PREFIX)/bin/mailproof
 
 # libmailproof: the header, the shared and the static library, and the file for pkg-config.
 LIBRARY ?= target/libmailproof
-$(LIBRARY)/mailproof.pc:
-	cargo build --release --package mailproof-ffi
-	sh ffi/link.sh target/release $(LIBRARY) $(PREFIX)
+built-library:
+	@if command -v cargo >/dev/null; then cargo build --release --package mailproof-ffi && \
+	    sh ffi/link.sh $(BUILT) $(LIBRARY) $(PREFIX); \
+	else test -e $(LIBRARY)/mailproof.pc || { echo "cargo is not there, and $(LIBRARY) has not been built" >&2; exit 1; }; fi
 
-install-library: $(LIBRARY)/mailproof.pc
+# A program finds a library in a folder that the linker's cache does not know yet only after ldconfig.
+install-library: built-library
 	$(MAKE) --no-print-directory install-library-files
+	[ -n "$(DESTDIR)" ] || ldconfig || echo "run ldconfig as root before a program is started"
 
 # The same, of a library that ffi/link.sh has put into the folder LIBRARY.
 install-library-files:
 	install -D -m 644 ffi/include/mailproof.h $(DESTDIR)$(PREFIX)/include/mailproof.h
-	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig
-	install -m 644 $(LIBRARY)/libmailproof.a $(DESTDIR)$(PREFIX)/lib/
-	install -m 755 $(LIBRARY)/libmailproof.so.*.*.* $(DESTDIR)$(PREFIX)/lib/
-	cp -P $$(find $(LIBRARY) -name 'libmailproof.so*' -type l) $(DESTDIR)$(PREFIX)/lib/
-	sed 's,^prefix=.*,prefix=$(PREFIX),' $(LIBRARY)/mailproof.pc > $(DESTDIR)$(PREFIX)/lib/pkgconfig/mailproof.pc
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig
+	install -m 644 $(LIBRARY)/libmailproof.a $(DESTDIR)$(LIBDIR)/
+	install -m 755 $(LIBRARY)/libmailproof.so.*.*.* $(DESTDIR)$(LIBDIR)/
+	cp -P $$(find $(LIBRARY) -name 'libmailproof.so*' -type l) $(DESTDIR)$(LIBDIR)/
+	sed -e 's,^prefix=.*,prefix=$(PREFIX),' -e 's,^libdir=.*,libdir=$(LIBDIR),' $(LIBRARY)/mailproof.pc \
+		> $(DESTDIR)$(LIBDIR)/pkgconfig/mailproof.pc
 
 # What the milter needs beside the program: its account, manual pages, unit, and a configuration if there is none.
 install-milter: install-program

@@ -58,7 +58,7 @@ fn run(backend: Choice, time: Duration) -> io::Result<()> {
             [rustix::event::PollFd::from_borrowed_fd(completions.descriptor(), rustix::event::PollFlags::IN)];
         rustix::event::poll(&mut descriptors, None)?;
         for completion in completions.drain() {
-            assert_eq!(completion.verdict.dmarc.result.word(), "pass");
+            assert_eq!(completion.verdict.unwrap().dmarc.result.word(), "pass");
             completions.submit(text.clone(), envelope(), completion.token);
             verified += 1;
         }

@@ -202,7 +202,7 @@ fn rust_side(words: &[String]) {
                     let descriptor = completions.descriptor();
                     let _ = poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], None);
                     for completion in completions.drain() {
-                        use_verdict(&completion.verdict);
+                        use_verdict(&completion.verdict.unwrap());
                         open -= 1;
                     }
                 }

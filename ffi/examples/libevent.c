@@ -52,6 +52,10 @@ static char *read_file(const char *path, size_t *length)
             octets = more;
         }
     }
+    if (ferror(file)) { /* A folder, or a disk that fails: what was read is not the message. */
+        perror(path);
+        exit(66);
+    }
     fclose(file);
     return octets;
 }

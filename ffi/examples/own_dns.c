@@ -122,6 +122,10 @@ int main(int argc, char **argv)
         check(mailproof_session_push(session, piece, length), "message");
         advance(session, &resolver);
     }
+    if (ferror(file)) {
+        perror(argv[6]);
+        return 66;
+    }
     fclose(file);
     check(mailproof_session_end(session), "message");
     if (!advance(session, &resolver)) {

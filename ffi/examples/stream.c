@@ -5,17 +5,21 @@
  *
  * Every FILE is a client that sends a little whenever it is its turn: the header line by line, then the body in pieces. The
  * verdicts are printed as JSON, in the order of the files. The DNS comes from the file ZONE; "-" asks the servers of the
- * system.
+ * system, and then the end of a message waits for their answers: a server that can not wait hands its sessions to
+ * mailproof_queue_finish(), and has the verdicts by a descriptor, as in epoll.c.
  */
+#define _POSIX_C_SOURCE 200809L /* getline() */
+
 #include <mailproof.h>
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/types.h>
 
 #define PIECE_OCTETS 4096
-#define LINE_OCTETS 1000
-#define FIELD_OCTETS 65536
+/* More of a header than the library looks at (16 MiB) need not be passed in. */
+#define FIELD_OCTETS_MAX ((size_t)16 * 1024 * 1024)
 
 typedef struct {
     const char *name;
@@ -23,8 +27,11 @@ typedef struct {
     mailproof_session *session;
     mailproof_verdict *verdict;
     int in_body;
+    /* The line that was read last; lines may be of any length and hold any octet. */
+    char *line;
+    size_t line_room;
     /* A header field goes on until a line that does not begin with white space. */
-    char field[FIELD_OCTETS];
+    char *field;
     size_t field_length;
 } client;
 
@@ -63,11 +70,12 @@ static void end_field(client *it)
 }
 
 /* One line of the header. */
-static void take_header_line(client *it, const char *line)
+static void take_header_line(client *it, size_t length)
 {
-    size_t length = strlen(line);
+    const char *line = it->line;
+    char *grown;
 
-    if (strcmp(line, "\n") == 0 || strcmp(line, "\r\n") == 0) {
+    if ((length == 1 && line[0] == '\n') || (length == 2 && memcmp(line, "\r\n", 2) == 0)) {
         end_field(it);
         check(mailproof_session_end_of_fields(it->session), it->name);
         it->in_body = 1;
@@ -75,10 +83,12 @@ static void take_header_line(client *it, const char *line)
     }
     if (line[0] != ' ' && line[0] != '\t')
         end_field(it);
-    if (length > FIELD_OCTETS - it->field_length) {
-        fprintf(stderr, "stream: %s: a header field is too long\n", it->name);
-        exit(65);
-    }
+    if (length > FIELD_OCTETS_MAX - it->field_length)
+        length = FIELD_OCTETS_MAX - it->field_length;
+    grown = (char *)realloc(it->field, it->field_length + length + 1);
+    if (grown == NULL)
+        exit(71);
+    it->field = grown;
     memcpy(it->field + it->field_length, line, length);
     it->field_length += length;
 }
@@ -86,13 +96,15 @@ static void take_header_line(client *it, const char *line)
 /* The client sends something; 0 when it has sent all. */
 static int take_turn(client *it)
 {
-    char piece[PIECE_OCTETS], line[LINE_OCTETS];
+    char piece[PIECE_OCTETS];
+    ssize_t line_length;
     size_t length;
     bool wants_body;
 
     if (!it->in_body) {
-        if (fgets(line, sizeof line, it->file) != NULL) {
-            take_header_line(it, line);
+        line_length = getline(&it->line, &it->line_room, it->file);
+        if (line_length > 0) {
+            take_header_line(it, (size_t)line_length);
             return 1;
         }
         end_field(it);
@@ -103,6 +115,11 @@ static int take_turn(client *it)
         check(mailproof_session_push(it->session, piece, length), it->name);
         if (length > 0)
             return 1;
+    }
+    if (ferror(it->file)) {
+        /* The rest is missing: a verdict on this would be one on another message. */
+        perror(it->name);
+        exit(66);
     }
     check(mailproof_session_finish(it->session, &it->verdict), it->name);
     return 0;
@@ -157,6 +174,8 @@ int main(int argc, char **argv)
         mailproof_verdict_free(clients[index].verdict);
         mailproof_session_free(clients[index].session);
         fclose(clients[index].file);
+        free(clients[index].line);
+        free(clients[index].field);
     }
     free(clients);
     return 0;

@@ -157,8 +157,8 @@
 #define MAILPROOF_NO_EXPLANATION 16
 
 /**
- * Believe the AD bit of the DNS servers that are named (RFC 4035 section 4.9.3). For those of the system their
- * configuration says it (`options trust-ad`).
+ * Believe the AD bit of the DNS servers that are named (RFC 4035 section 4.9.3); only with MAILPROOF_DNS_SERVERS. For those
+ * of the system their configuration says it (`options trust-ad`).
  */
 #define MAILPROOF_TRUST_AD 32
 
@@ -238,6 +238,21 @@
 #define MAILPROOF_AUTHENTIC_NO 2
 
 /**
+ * In `layout`: on one line.
+ */
+#define MAILPROOF_LAYOUT_LINE 0
+
+/**
+ * In `layout`: a new line, CRLF and a tab, before each result; no line comes near the 998 octets of RFC 5322 section 2.1.1.
+ */
+#define MAILPROOF_LAYOUT_FOLDED 1
+
+/**
+ * In `layout`: the same with LF alone, for programs that keep messages so.
+ */
+#define MAILPROOF_LAYOUT_FOLDED_LF 2
+
+/**
  * The header is hashed as it is (RFC 6376 section 3.4.1); relaxed otherwise (section 3.4.2).
  */
 #define MAILPROOF_SIGN_SIMPLE_HEADER 1
@@ -246,6 +261,12 @@
  * The body is hashed as it is (RFC 6376 section 3.4.3); relaxed otherwise (section 3.4.4).
  */
 #define MAILPROOF_SIGN_SIMPLE_BODY 2
+
+/**
+ * Messages come with LF at the end of their lines, as programs of Unix keep them. They are signed as they will be sent, with
+ * CRLF, and the field has LF too.
+ */
+#define MAILPROOF_SIGN_LINE_ENDS_LF 4
 
 /**
  * How a call ended. A number is never given another meaning, and later versions may add numbers. Out pointers are
@@ -265,8 +286,9 @@ enum mailproof_status
      */
     MAILPROOF_STATUS_NULL_POINTER = 1,
     /**
-     * A defect of the library: it stopped on its own side, and the log callback was told where. What the call was working
-     * on can only be freed, a session also restarted.
+     * A defect of the library: it stopped on its own side. mailproof_last_error() says which; the log callback is told too,
+     * where the call has an engine, a session or a queue. What the call was working on can only be freed, a session also
+     * restarted.
      */
     MAILPROOF_STATUS_DEFECT = 2,
     /**
@@ -736,15 +758,18 @@ typedef uint32_t mailproof_author_kind;
  *
  * Sessions and queues keep what they need of it: it may be freed before them.
  *
- * An engine with threads does not survive fork(): in the child its questions fail, and it may be freed there. Make the
- * engine after the fork.
+ * An engine with threads does not survive fork(): in the child it and what was made of it may be freed, and nothing else,
+ * since a thread that the child does not have may hold what a call would wait for. Make the engine after the fork.
+ *
+ * Its threads take no signals of the process. Memory that can not be had ends the process, as in most libraries.
  */
 typedef struct mailproof_engine mailproof_engine;
 
 /**
  * Way three: takes messages without waiting, has them verified by the threads of the engine, and tells by a descriptor when
  * verdicts are there. May be used from any number of threads at once. With a zone, or the caller's DNS, there are no
- * threads, and a message is verified when it is submitted.
+ * threads, and a message is verified when it is submitted. After a fork() it is of use to the process that made it alone:
+ * MAILPROOF_STATUS_WRONG_STATE in a child, where it can only be freed.
  */
 typedef struct mailproof_queue mailproof_queue;
 
@@ -822,7 +847,8 @@ typedef struct mailproof_engine_options {
      */
     const struct mailproof_zone *zone;
     /**
-     * Threads of the engine, 1024 at the most; 0 for one a processor.
+     * Threads of the engine, 1024 at the most; 0 for one a processor. Each has up to 64 sockets for each server, all
+     * together no more than a quarter of the descriptors that the process may have (RLIMIT_NOFILE).
      */
     uint32_t threads;
     /**
@@ -985,6 +1011,52 @@ typedef struct mailproof_envelope {
 } mailproof_envelope;
 
 /**
+ * SPF of one identity (RFC 7208).
+ */
+typedef struct mailproof_spf {
+    /**
+     * The result.
+     */
+    mailproof_spf_result result;
+    /**
+     * Terms that caused queries (section 4.6.4).
+     */
+    uint32_t lookup_count;
+    /**
+     * Void lookups (section 4.6.4).
+     */
+    uint32_t void_lookup_count;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * The word of the result (RFC 8601 section 2.7.2).
+     */
+    const char *word;
+    /**
+     * The domain that was checked; NULL when it was none.
+     */
+    const char *domain;
+    /**
+     * Why, for an error or none: a stable word; NULL when there is nothing to say.
+     */
+    const char *problem;
+    /**
+     * The same for people.
+     */
+    const char *problem_text;
+    /**
+     * What the owner of the domain says about a fail (section 6.2); NULL without. Written by strangers.
+     */
+    const char *explanation;
+    /**
+     * The term that decided; NULL when none matched.
+     */
+    const char *mechanism;
+} mailproof_spf;
+
+/**
  * A question to the DNS, class IN.
  */
 typedef struct mailproof_question {
@@ -1065,7 +1137,8 @@ typedef struct mailproof_completion {
      */
     uint64_t token;
     /**
-     * Its verdict, which belongs to the caller: mailproof_verdict_free().
+     * Its verdict, which belongs to the caller: mailproof_verdict_free(). NULL when a defect of the library was met in this
+     * message; the log callback is told, and other messages go on.
      */
     struct mailproof_verdict *verdict;
 } mailproof_completion;
@@ -1083,52 +1156,6 @@ typedef struct mailproof_client {
      */
     uint64_t null_reverse_path;
 } mailproof_client;
-
-/**
- * SPF of one identity (RFC 7208).
- */
-typedef struct mailproof_spf {
-    /**
-     * The result.
-     */
-    mailproof_spf_result result;
-    /**
-     * Terms that caused queries (section 4.6.4).
-     */
-    uint32_t lookup_count;
-    /**
-     * Void lookups (section 4.6.4).
-     */
-    uint32_t void_lookup_count;
-    /**
-     * Zero.
-     */
-    uint32_t reserved;
-    /**
-     * The word of the result (RFC 8601 section 2.7.2).
-     */
-    const char *word;
-    /**
-     * The domain that was checked; NULL when it was none.
-     */
-    const char *domain;
-    /**
-     * Why, for an error or none: a stable word; NULL when there is nothing to say.
-     */
-    const char *problem;
-    /**
-     * The same for people.
-     */
-    const char *problem_text;
-    /**
-     * What the owner of the domain says about a fail (section 6.2); NULL without. Written by strangers.
-     */
-    const char *explanation;
-    /**
-     * The term that decided; NULL when none matched.
-     */
-    const char *mechanism;
-} mailproof_spf;
 
 /**
  * One DKIM signature (RFC 6376).
@@ -1380,7 +1407,7 @@ typedef struct mailproof_signer_options {
      */
     size_t size;
     /**
-     * MAILPROOF_SIGN_SIMPLE_HEADER and MAILPROOF_SIGN_SIMPLE_BODY, added up.
+     * MAILPROOF_SIGN_SIMPLE_HEADER and others, added up.
      */
     uint64_t flags;
     /**
@@ -1487,8 +1514,9 @@ mailproof_status mailproof_engine_new(const struct mailproof_engine_options *opt
                                       struct mailproof_engine **engine);
 
 /**
- * Frees an engine; NULL is fine. Its threads end when the last session and the last queue are freed too, or at once after
- * mailproof_engine_shut_down(). The engine must not be in use by another thread.
+ * Frees an engine; NULL is fine. Its threads end when the last session and the last queue are freed too; whichever of these
+ * calls is the last waits for them: for messages of queues up to 30 seconds, for other questions that are on their way up
+ * to 6. mailproof_engine_shut_down() before it bounds that. The engine must not be in use by another thread.
  */
 void mailproof_engine_free(struct mailproof_engine *engine);
 
@@ -1528,9 +1556,10 @@ mailproof_status mailproof_engine_network_statistics(const struct mailproof_engi
 mailproof_status mailproof_engine_purge(const struct mailproof_engine *engine, const char *name, size_t *count);
 
 /**
- * Writes the cache into a file, in place of one that is there, for mailproof_engine_load_cache() after the next start.
- * `count`, which may be NULL, becomes the number of answers. Whoever may change that file decides what the engine believes
- * for up to a day. From any thread.
+ * Writes the cache into a file, for mailproof_engine_load_cache() after the next start. It takes the place of one that is
+ * there once it is whole, by way of the same name with `.new` behind it. Only its owner may read and write it: whoever may
+ * change it decides what the engine believes for up to a day. `count`, which may be NULL, becomes the number of answers.
+ * From any thread, one at a time for each path.
  */
 mailproof_status mailproof_engine_dump_cache(const struct mailproof_engine *engine,
                                              const char *path,
@@ -1634,7 +1663,8 @@ mailproof_status mailproof_session_give_up(struct mailproof_session *session);
 /**
  * Ends the message if that has not been done, and makes its verdict, which belongs to the caller: mailproof_verdict_free().
  * Waits for the engine's DNS where answers are on their way, never longer than 30 seconds; with MAILPROOF_DNS_CALLER it
- * never waits, and what is open counts as failed.
+ * never waits, and what is open counts as failed. Where a thread serves many messages and the DNS is the engine's,
+ * mailproof_queue_finish() does not wait.
  *
  * Once a message; afterwards the session can be restarted or freed.
  */
@@ -1646,6 +1676,21 @@ mailproof_status mailproof_session_finish(struct mailproof_session *session,
  * wants to refuse at MAIL FROM. Never waits; MAILPROOF_STATUS_EMPTY while it is not known.
  */
 mailproof_status mailproof_session_spf(struct mailproof_session *session, mailproof_spf_result *result);
+
+/**
+ * SPF of MAIL FROM with all that there is to say about it, as soon as it is known, as mailproof_session_spf() has it: the
+ * reply to a refused MAIL FROM quotes the explanation of the domain (RFC 7208 section 6.2). `size` is sizeof(mailproof_spf).
+ * The texts belong to the session and are good until the next call of this function or of mailproof_session_helo(), or until
+ * the session is freed. Never waits; MAILPROOF_STATUS_EMPTY while it is not known.
+ */
+mailproof_status mailproof_session_mail_from(struct mailproof_session *session,
+                                             size_t size,
+                                             struct mailproof_spf *spf);
+
+/**
+ * SPF of the HELO name, as mailproof_session_mail_from() has that of MAIL FROM (RFC 7208 section 2.3).
+ */
+mailproof_status mailproof_session_helo(struct mailproof_session *session, size_t size, struct mailproof_spf *spf);
 
 /**
  * Whether the body is of use: false once the header has shown that no result depends on it, so that it need not be passed
@@ -1726,6 +1771,27 @@ mailproof_status mailproof_queue_submit(const struct mailproof_queue *queue,
                                         uint64_t token);
 
 /**
+ * Ends the message of a session and has its verdict come through the queue, with `token`: what a server needs that takes
+ * messages piece by piece and can not wait. Nothing is copied. The session, which must be of the engine of the queue, can
+ * be restarted or freed afterwards; the message does not depend on it any more, and can not be cancelled. Never waits for
+ * the DNS. From any thread.
+ *
+ * MAILPROOF_STATUS_FULL as for mailproof_queue_submit(), and the session is as it was. _WRONG_STATE with
+ * MAILPROOF_DNS_CALLER, where mailproof_session_poll() says when a message is done; _BAD_OPTION for a session of another
+ * engine.
+ */
+mailproof_status mailproof_queue_finish(const struct mailproof_queue *queue,
+                                        struct mailproof_session *session,
+                                        uint64_t token);
+
+/**
+ * Forgets the message that was submitted last under this token, and what it holds: its sender has gone. Its verdict does
+ * not come unless it was reached already. Never waits. From any thread.
+ */
+mailproof_status mailproof_queue_cancel(const struct mailproof_queue *queue,
+                                        uint64_t token);
+
+/**
  * The descriptor that is readable while verdicts wait: for poll, epoll, or an event loop. It belongs to the queue: not to
  * be read from, written to or closed. From any thread.
  */
@@ -1742,7 +1808,8 @@ mailproof_status mailproof_queue_drain(const struct mailproof_queue *queue,
                                        size_t *count);
 
 /**
- * Frees a queue; NULL is fine. Messages that are under way are verified to their end, and their verdicts are dropped.
+ * Frees a queue; NULL is fine. Messages that are under way are verified to their end, and their verdicts are dropped. Where
+ * it is the last that the threads of the engine are there for, it waits for them: see mailproof_engine_free().
  */
 void mailproof_queue_free(struct mailproof_queue *queue);
 
@@ -1755,6 +1822,32 @@ mailproof_status mailproof_verdict_action(const struct mailproof_verdict *verdic
  * The value of the Authentication-Results field to add (RFC 8601), on one line, without the name of the field.
  */
 mailproof_status mailproof_verdict_authentication_results(const struct mailproof_verdict *verdict, const char **text);
+
+/**
+ * The value of the Authentication-Results field to add (RFC 8601), without the name of the field, laid out as
+ * MAILPROOF_LAYOUT_LINE, _FOLDED or _FOLDED_LF. `authserv_id` is whose results these are (section 2.5). The text belongs to
+ * the caller: mailproof_text_free().
+ *
+ * MAILPROOF_STATUS_BAD_OPTION for another layout.
+ */
+mailproof_status mailproof_verdict_results(const struct mailproof_verdict *verdict,
+                                           const char *authserv_id,
+                                           uint32_t layout,
+                                           char **text);
+
+/**
+ * Whether a header field has to go before results of this host are added (RFC 8601 section 5): an Authentication-Results
+ * field that names `authserv_id`, could be read so, or is of a version that nobody knows. `field` is the whole field,
+ * `Name: value` with its folding, with or without the line end behind it; with the line ends of SMTP, or, with
+ * MAILPROOF_LINE_ENDS_LF in `flags`, those of Unix. Other fields never have to. From any thread.
+ *
+ * MAILPROOF_STATUS_BAD_NAME for an authserv-id that could not be told apart in a field.
+ */
+mailproof_status mailproof_results_are_forged(const char *authserv_id,
+                                              const void *field,
+                                              size_t length,
+                                              uint64_t flags,
+                                              bool *are_forged);
 
 /**
  * The client that the message came from. `size` is sizeof(mailproof_client).
@@ -1863,10 +1956,11 @@ mailproof_status mailproof_signer_new(const void *key,
                                       struct mailproof_signer **signer);
 
 /**
- * Signs a whole message of `length` octets with the line ends of SMTP, and makes the DKIM-Signature field with its final
- * CRLF, to be put on top of the header. The text belongs to the caller: mailproof_text_free(). From any thread.
+ * Signs a whole message of `length` octets, with the line ends of SMTP unless the signer has MAILPROOF_SIGN_LINE_ENDS_LF, and
+ * makes the DKIM-Signature field with its final line end, to be put on top of the header. The text belongs to the caller:
+ * mailproof_text_free(). From any thread.
  *
- * MAILPROOF_STATUS_NOT_SIGNED when the message has no From field, or the field would be invalid.
+ * MAILPROOF_STATUS_NOT_SIGNED when the message has no From field, or lines of its header end in bare LF.
  */
 mailproof_status mailproof_signer_sign(const struct mailproof_signer *signer,
                                        const void *message,

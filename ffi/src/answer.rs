@@ -12,7 +12,7 @@ use mailproof::proto::dns::wire::{
 use mailproof::proto::dns::{Answer, Failure as DnsFailure, Name, Outcome as DnsOutcome, Question, RecordType};
 
 use crate::engine::{Dns, log_of, mailproof_engine, read_name};
-use crate::pointers::{self, Given, Told};
+use crate::pointers::{self, Given, Told, first_size};
 use crate::session::{inside, mailproof_session};
 use crate::status::{Failure, Outcome, c_text, guard, mailproof_status};
 
@@ -31,7 +31,9 @@ pub struct mailproof_question {
 }
 
 // SAFETY: its members fill it.
-unsafe impl Told for mailproof_question {}
+unsafe impl Told for mailproof_question {
+    const FIRST_SIZE: usize = first_size!(mailproof_question, record_type);
+}
 
 /// There are records of the type asked for.
 pub const MAILPROOF_ANSWER_RECORDS: u32 = 1;
@@ -98,7 +100,9 @@ pub struct mailproof_answer {
 }
 
 // SAFETY: the first member is the size; pointers and numbers may be zero.
-unsafe impl Given for mailproof_answer {}
+unsafe impl Given for mailproof_answer {
+    const FIRST_SIZE: usize = first_size!(mailproof_answer, reserved);
+}
 
 /// The questions that a session has given out.
 #[derive(Debug, Default)]
@@ -122,13 +126,8 @@ pub unsafe extern "C" fn mailproof_session_next_question(
     unsafe {
         inside(session, |it| {
             is_callers(it)?;
-            if question.is_null() {
-                // A question is given out once, so not into nowhere.
-                return Err(Failure::null("the out pointer"));
-            }
-            if size < size_of::<mailproof_question>() {
-                return Err(Failure::new(mailproof_status::BadSize, format!("room for {size} octets")));
-            }
+            // A question is given out once, so not into nowhere.
+            pointers::has_room(size, question)?;
             let next = it.session_mut().next_question();
             let next = next.ok_or_else(|| Failure::new(mailproof_status::Empty, "no question at the moment"))?;
             let record_type = next.kind.code().into();

@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 use std::ffi::{CString, c_char, c_void};
-use std::fs::File;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(feature = "network")]
@@ -22,7 +25,7 @@ use mailproof::{Engine, EngineBuilder, Envelope, Options};
 
 use crate::envelope::{self, mailproof_envelope};
 use crate::log::{Level, Log, mailproof_log_callback};
-use crate::pointers::{self, Given, Told};
+use crate::pointers::{self, Given, Told, first_size};
 use crate::status::{Failure, Outcome, c_text, guard, guard_quietly, mailproof_status};
 use crate::verdict::mailproof_verdict;
 use crate::zone::mailproof_zone;
@@ -32,8 +35,10 @@ use crate::zone::mailproof_zone;
 ///
 /// Sessions and queues keep what they need of it: it may be freed before them.
 ///
-/// An engine with threads does not survive fork(): in the child its questions fail, and it may be freed there. Make the
-/// engine after the fork.
+/// An engine with threads does not survive fork(): in the child it and what was made of it may be freed, and nothing else,
+/// since a thread that the child does not have may hold what a call would wait for. Make the engine after the fork.
+///
+/// Its threads take no signals of the process. Memory that can not be had ends the process, as in most libraries.
 #[derive(Debug)]
 pub struct mailproof_engine {
     pub(crate) core: Arc<Core>,
@@ -93,8 +98,8 @@ pub const MAILPROOF_STRICTEST_OF_SEVERAL: u64 = 4;
 pub const MAILPROOF_MECHANISM_ERRORS_FAIL: u64 = 8;
 /// Do not fetch the explanation of a failed SPF check (RFC 7208 section 6.2).
 pub const MAILPROOF_NO_EXPLANATION: u64 = 16;
-/// Believe the AD bit of the DNS servers that are named (RFC 4035 section 4.9.3). For those of the system their
-/// configuration says it (`options trust-ad`).
+/// Believe the AD bit of the DNS servers that are named (RFC 4035 section 4.9.3); only with MAILPROOF_DNS_SERVERS. For those
+/// of the system their configuration says it (`options trust-ad`).
 pub const MAILPROOF_TRUST_AD: u64 = 32;
 
 /// Threads of one engine.
@@ -126,7 +131,8 @@ pub struct mailproof_engine_options {
     pub server_count: usize,
     /// With MAILPROOF_DNS_ZONE: the zone, of which a copy is taken.
     pub zone: *const mailproof_zone,
-    /// Threads of the engine, 1024 at the most; 0 for one a processor.
+    /// Threads of the engine, 1024 at the most; 0 for one a processor. Each has up to 64 sockets for each server, all
+    /// together no more than a quarter of the descriptors that the process may have (RLIMIT_NOFILE).
     pub threads: u32,
     /// MAILPROOF_BACKEND_AUTO, _URING or _EPOLL.
     pub backend: u32,
@@ -143,7 +149,9 @@ pub struct mailproof_engine_options {
 }
 
 // SAFETY: the first member is the size; pointers and numbers may be zero.
-unsafe impl Given for mailproof_engine_options {}
+unsafe impl Given for mailproof_engine_options {
+    const FIRST_SIZE: usize = first_size!(mailproof_engine_options, log_context);
+}
 
 /// What the DNS cache has done, and what it holds.
 #[repr(C)]
@@ -164,7 +172,9 @@ pub struct mailproof_cache_statistics {
 }
 
 // SAFETY: numbers of one size.
-unsafe impl Told for mailproof_cache_statistics {}
+unsafe impl Told for mailproof_cache_statistics {
+    const FIRST_SIZE: usize = first_size!(mailproof_cache_statistics, bytes);
+}
 
 /// What the DNS client of an engine has done; all zero without one.
 #[repr(C)]
@@ -191,7 +201,9 @@ pub struct mailproof_network_statistics {
 }
 
 // SAFETY: numbers of one size.
-unsafe impl Told for mailproof_network_statistics {}
+unsafe impl Told for mailproof_network_statistics {
+    const FIRST_SIZE: usize = first_size!(mailproof_network_statistics, prefetches);
+}
 
 /// What came of loading a dump of the cache.
 #[repr(C)]
@@ -210,7 +222,9 @@ pub struct mailproof_cache_loaded {
 }
 
 // SAFETY: numbers of one size.
-unsafe impl Told for mailproof_cache_loaded {}
+unsafe impl Told for mailproof_cache_loaded {
+    const FIRST_SIZE: usize = first_size!(mailproof_cache_loaded, is_cut);
+}
 
 /// Fills in the defaults: the DNS of the system, RFC 9989, a cache of 64 MiB, no log. `size` is
 /// sizeof(mailproof_engine_options).
@@ -243,7 +257,9 @@ pub unsafe extern "C" fn mailproof_engine_options_init(
 }
 
 // SAFETY: there is no padding between its members.
-unsafe impl Told for mailproof_engine_options {}
+unsafe impl Told for mailproof_engine_options {
+    const FIRST_SIZE: usize = first_size!(mailproof_engine_options, log_context);
+}
 
 /// Makes an engine, and starts its threads where it asks the DNS itself. It belongs to the caller: mailproof_engine_free().
 /// May be called from any thread.
@@ -266,8 +282,9 @@ pub unsafe extern "C" fn mailproof_engine_new(
     })
 }
 
-/// Frees an engine; NULL is fine. Its threads end when the last session and the last queue are freed too, or at once after
-/// mailproof_engine_shut_down(). The engine must not be in use by another thread.
+/// Frees an engine; NULL is fine. Its threads end when the last session and the last queue are freed too; whichever of these
+/// calls is the last waits for them: for messages of queues up to 30 seconds, for other questions that are on their way up
+/// to 6. mailproof_engine_shut_down() before it bounds that. The engine must not be in use by another thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mailproof_engine_free(engine: *mut mailproof_engine) {
     // SAFETY: the caller's.
@@ -377,9 +394,10 @@ pub unsafe extern "C" fn mailproof_engine_purge(
     })
 }
 
-/// Writes the cache into a file, in place of one that is there, for mailproof_engine_load_cache() after the next start.
-/// `count`, which may be NULL, becomes the number of answers. Whoever may change that file decides what the engine believes
-/// for up to a day. From any thread.
+/// Writes the cache into a file, for mailproof_engine_load_cache() after the next start. It takes the place of one that is
+/// there once it is whole, by way of the same name with `.new` behind it. Only its owner may read and write it: whoever may
+/// change it decides what the engine believes for up to a day. `count`, which may be NULL, becomes the number of answers.
+/// From any thread, one at a time for each path.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mailproof_engine_dump_cache(
     engine: *const mailproof_engine,
@@ -393,13 +411,33 @@ pub unsafe extern "C" fn mailproof_engine_dump_cache(
         // SAFETY: the caller's.
         let path = unsafe { pointers::path(path)? };
         let fault = |error| Failure::new(mailproof_status::File, format!("{}: {error}", path.display()));
-        let written = engine.core.engine.dump_cache(&mut File::create(path).map_err(fault)?).map_err(fault)?;
+        let written = write_in_place_of(path, |file| engine.core.engine.dump_cache(file)).map_err(fault)?;
         // SAFETY: the caller's.
         if let Ok(count) = unsafe { pointers::out(count) } {
             count.write(written);
         }
         Ok(())
     })
+}
+
+/// Writes a file beside the one that it is to replace, and gives it that name when it is whole and on the disk.
+fn write_in_place_of<R>(path: &Path, write: impl FnOnce(&mut File) -> io::Result<R>) -> io::Result<R> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = Path::new(&name);
+    // What an earlier run left there, and whatever a stranger may have put there.
+    match fs::remove_file(new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(new)?;
+    let written = write(&mut file).and_then(|it| file.sync_all().map(|()| it));
+    let written = written.and_then(|it| fs::rename(new, path).map(|()| it));
+    if written.is_err() {
+        // The one before stays.
+        let _ = fs::remove_file(new);
+    }
+    written
 }
 
 /// Takes in what mailproof_engine_dump_cache() wrote, without what has expired meanwhile. `loaded`, of `size` octets, may be
@@ -421,6 +459,9 @@ pub unsafe extern "C" fn mailproof_engine_load_cache(
         let path = unsafe { pointers::path(path)? };
         let fault =
             |status, error: &dyn std::fmt::Display| Failure::new(status, format!("{}: {error}", path.display()));
+        if !loaded.is_null() {
+            pointers::has_room(size, loaded)?;
+        }
         let mut file = File::open(path).map_err(|error| fault(mailproof_status::File, &error))?;
         let found = engine.core.engine.load_cache(&mut file).map_err(|error| match error {
             LoadError::Io(error) => fault(mailproof_status::File, &error),
@@ -622,6 +663,13 @@ fn options(given: &mailproof_engine_options, authserv_id: &str) -> Outcome<Optio
 /// # Safety
 /// As [`pointers`] says.
 unsafe fn with_dns(builder: EngineBuilder, given: &mailproof_engine_options) -> Outcome<EngineBuilder> {
+    let is_odd = |what: &'static str| Err(Failure::new(mailproof_status::BadOption, what));
+    if given.server_count > 0 && given.dns != MAILPROOF_DNS_SERVERS {
+        return is_odd("servers are named, and dns is not MAILPROOF_DNS_SERVERS");
+    }
+    if !given.zone.is_null() && given.dns != MAILPROOF_DNS_ZONE {
+        return is_odd("there is a zone, and dns is not MAILPROOF_DNS_ZONE");
+    }
     match given.dns {
         MAILPROOF_DNS_CALLER => Ok(builder.offline()),
         MAILPROOF_DNS_ZONE => {
@@ -663,7 +711,13 @@ unsafe fn network(given: &mailproof_engine_options) -> Outcome<NetworkOptions> {
         let texts: Vec<&str> = texts.collect::<Outcome<_>>()?;
         NetworkOptions::from_texts(&texts).map_err(|error| resolver_failure(&error))?
     };
-    options.lookup.trusts_ad |= given.flags & MAILPROOF_TRUST_AD != 0;
+    if given.flags & MAILPROOF_TRUST_AD != 0 {
+        if given.dns == MAILPROOF_DNS_SYSTEM {
+            let text = "MAILPROOF_TRUST_AD is for servers that are named";
+            return Err(Failure::new(mailproof_status::BadOption, text));
+        }
+        options.lookup.trusts_ad = true;
+    }
     if given.threads > THREADS_MAX {
         return Err(Failure::new(mailproof_status::BadOption, format!("{} threads", given.threads)));
     }
@@ -674,7 +728,22 @@ unsafe fn network(given: &mailproof_engine_options) -> Outcome<NetworkOptions> {
         MAILPROOF_BACKEND_EPOLL => Choice::Epoll,
         backend => return Err(Failure::new(mailproof_status::BadOption, format!("backend {backend}"))),
     };
+    let threads = if options.threads == 0 { processors() } else { options.threads };
+    options.ports = options.ports.min(ports_max(threads * options.servers.len()));
     Ok(options)
+}
+
+#[cfg(feature = "network")]
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Ports of each of so many pairs of a thread and a server, so that the program keeps most of its descriptors.
+#[cfg(feature = "network")]
+fn ports_max(pair_count: usize) -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let ours = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX)) / 4;
+    (ours / pair_count.max(1)).max(1)
 }
 
 fn resolver_failure(error: &ResolverError) -> Failure {

@@ -4,7 +4,7 @@ use std::ffi::c_char;
 
 use mailproof::Envelope;
 
-use crate::pointers::{self, Given};
+use crate::pointers::{self, Given, first_size};
 use crate::status::{Failure, Outcome, mailproof_status};
 
 /// What SMTP said before the message. All members but `size` may be zero. The texts are copied: they need to be good
@@ -33,7 +33,9 @@ pub struct mailproof_envelope {
 pub const MAILPROOF_LINE_ENDS_LF: u64 = 1;
 
 // SAFETY: the first member is the size; pointers and numbers may be zero.
-unsafe impl Given for mailproof_envelope {}
+unsafe impl Given for mailproof_envelope {
+    const FIRST_SIZE: usize = first_size!(mailproof_envelope, flags);
+}
 
 /// Octets that are converted at a time.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -45,16 +47,22 @@ const PIECE_BYTES: usize = 64 * 1024;
 pub(crate) unsafe fn read(envelope: *const mailproof_envelope) -> Outcome<(Envelope, bool)> {
     // SAFETY: the caller's.
     let given = unsafe { pointers::given(envelope, "the envelope")? };
-    if given.flags & !MAILPROOF_LINE_ENDS_LF != 0 {
-        return Err(Failure::new(mailproof_status::BadOption, format!("flags {:#x} of an envelope", given.flags)));
-    }
+    let has_lf = has_lf(given.flags)?;
     // SAFETY: the caller's.
     let ip = unsafe { pointers::address(given.ip, given.ip_octets, given.ip_length)? };
     // SAFETY: the caller's.
     let helo = unsafe { pointers::foreign_text(given.helo) }.into_owned();
     // SAFETY: the caller's.
     let mail_from = unsafe { pointers::foreign_text(given.mail_from) }.into_owned();
-    Ok((Envelope { ip, helo, mail_from }, given.flags & MAILPROOF_LINE_ENDS_LF != 0))
+    Ok((Envelope { ip, helo, mail_from }, has_lf))
+}
+
+/// What the flags say of line ends.
+pub(crate) fn has_lf(flags: u64) -> Outcome<bool> {
+    if flags & !MAILPROOF_LINE_ENDS_LF != 0 {
+        return Err(Failure::new(mailproof_status::BadOption, format!("flags {flags:#x}")));
+    }
+    Ok(flags & MAILPROOF_LINE_ENDS_LF != 0)
 }
 
 /// A whole message with its line ends turned.

@@ -18,8 +18,8 @@ use crate::status::{Failure, Outcome, mailproof_status};
 /// # Safety
 /// The first member is `size: usize`, and the structure with all octets zero is a value of the type.
 pub(crate) unsafe trait Given: Sized {
-    /// Octets of the structure in the first version that had it.
-    const FIRST_SIZE: usize = size_of::<Self>();
+    /// Octets of the structure in the first version that had it: [`first_size`].
+    const FIRST_SIZE: usize;
 }
 
 /// Structures that the library fills in, as far as the caller has room.
@@ -27,8 +27,21 @@ pub(crate) unsafe trait Given: Sized {
 /// # Safety
 /// Every octet of a value, up to the end of its last member, may be read by C.
 pub(crate) unsafe trait Told: Sized {
-    /// Octets of the structure in the first version that had it.
-    const FIRST_SIZE: usize = size_of::<Self>();
+    /// Octets of the structure in the first version that had it: [`first_size`].
+    const FIRST_SIZE: usize;
+}
+
+/// Octets of a structure up to the end of a member: the last one of its first version, whatever is added behind it.
+macro_rules! first_size {
+    ($structure:ty, $last:ident) => {
+        std::mem::offset_of!($structure, $last) + crate::pointers::size_of_member(|it: &$structure| &it.$last)
+    };
+}
+
+pub(crate) use first_size;
+
+pub(crate) const fn size_of_member<T, M>(_: fn(&T) -> &M) -> usize {
+    size_of::<M>()
 }
 
 /// Octets of a structure that are looked at for members of later versions.
@@ -203,17 +216,23 @@ pub(crate) unsafe fn given<T: Given>(from: *const T, what: &'static str) -> Outc
     Ok(unsafe { it.assume_init() })
 }
 
-/// Writes a structure as far as the caller has room; members of later versions become zero.
-///
-/// # Safety
-/// As the module says; there is room for `size` octets.
-pub(crate) unsafe fn tell<T: Told>(it: T, size: usize, to: *mut T) -> Outcome {
+/// Whether [`tell`] can write, for calls that do something first.
+pub(crate) fn has_room<T: Told>(size: usize, to: *mut T) -> Outcome {
     if to.is_null() {
         return Err(Failure::null("the out pointer"));
     }
     if !(T::FIRST_SIZE..=STRUCTURE_BYTES_MAX).contains(&size) {
         return Err(Failure::new(mailproof_status::BadSize, format!("room for {size} octets")));
     }
+    Ok(())
+}
+
+/// Writes a structure as far as the caller has room; members of later versions become zero.
+///
+/// # Safety
+/// As the module says; there is room for `size` octets.
+pub(crate) unsafe fn tell<T: Told>(it: T, size: usize, to: *mut T) -> Outcome {
+    has_room(size, to)?;
     let known = size.min(size_of::<T>());
     // SAFETY: so many octets are there, and so much room.
     unsafe { ptr::copy_nonoverlapping((&raw const it).cast::<u8>(), to.cast::<u8>(), known) };

@@ -8,25 +8,29 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use mailproof::network::{Completion, Completions};
 
-use crate::engine::{Core, log_of, mailproof_engine};
+use crate::engine::{Core, Dns, log_of, mailproof_engine};
 use crate::envelope::{self, mailproof_envelope};
-use crate::log::Log;
+use crate::log::{Level, Log};
 use crate::pointers;
-use crate::status::{Failure, guard, guard_quietly, mailproof_status};
+use crate::session::{inside, mailproof_session};
+use crate::status::{Failure, Outcome, guard, guard_quietly, mailproof_status};
 use crate::verdict::mailproof_verdict;
 
 /// Way three: takes messages without waiting, has them verified by the threads of the engine, and tells by a descriptor when
 /// verdicts are there. May be used from any number of threads at once. With a zone, or the caller's DNS, there are no
-/// threads, and a message is verified when it is submitted.
+/// threads, and a message is verified when it is submitted. After a fork() it is of use to the process that made it alone:
+/// MAILPROOF_STATUS_WRONG_STATE in a child, where it can only be freed.
 #[derive(Debug)]
 pub struct mailproof_queue {
     core: Arc<Core>,
     completions: Completions,
     /// Taken from the engine, and not handed out yet.
     waiting: Mutex<VecDeque<Completion>>,
-    /// Submitted, and not handed out yet.
+    /// Submitted, and not handed out yet; those that were cancelled are still counted here.
     open_count: AtomicUsize,
     capacity: usize,
+    /// Who made it.
+    process: u32,
 }
 
 /// A message that was submitted, with its verdict.
@@ -35,7 +39,8 @@ pub struct mailproof_queue {
 pub struct mailproof_completion {
     /// What the caller named the message.
     pub token: u64,
-    /// Its verdict, which belongs to the caller: mailproof_verdict_free().
+    /// Its verdict, which belongs to the caller: mailproof_verdict_free(). NULL when a defect of the library was met in this
+    /// message; the log callback is told, and other messages go on.
     pub verdict: *mut mailproof_verdict,
 }
 
@@ -66,6 +71,7 @@ pub unsafe extern "C" fn mailproof_queue_new(
             waiting: Mutex::default(),
             open_count: AtomicUsize::new(0),
             capacity: if capacity == 0 { CAPACITY_DEFAULT } else { capacity },
+            process: std::process::id(),
         }));
         Ok(())
     })
@@ -89,14 +95,58 @@ pub unsafe extern "C" fn mailproof_queue_submit(
         let queue = unsafe { pointers::shared(queue, "the queue")? };
         // SAFETY: the caller's.
         let message = unsafe { pointers::octets(message, length)? };
+        queue.stays_here()?;
         // SAFETY: the caller's.
         let (envelope, has_lf) = unsafe { envelope::read(envelope)? };
-        if queue.open_count.fetch_add(1, Ordering::Relaxed) >= queue.capacity {
-            queue.open_count.fetch_sub(1, Ordering::Relaxed);
-            return Err(Failure::new(mailproof_status::Full, format!("{} messages are under way", queue.capacity)));
-        }
+        queue.reserve()?;
         let octets = if has_lf { envelope::with_crlf(message) } else { message.to_vec() };
         queue.completions.submit(octets, envelope, token);
+        Ok(())
+    })
+}
+
+/// Ends the message of a session and has its verdict come through the queue, with `token`: what a server needs that takes
+/// messages piece by piece and can not wait. Nothing is copied. The session, which must be of the engine of the queue, can
+/// be restarted or freed afterwards; the message does not depend on it any more, and can not be cancelled. Never waits for
+/// the DNS. From any thread.
+///
+/// MAILPROOF_STATUS_FULL as for mailproof_queue_submit(), and the session is as it was. _WRONG_STATE with
+/// MAILPROOF_DNS_CALLER, where mailproof_session_poll() says when a message is done; _BAD_OPTION for a session of another
+/// engine.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mailproof_queue_finish(
+    queue: *const mailproof_queue,
+    session: *mut mailproof_session,
+    token: u64,
+) -> mailproof_status {
+    // SAFETY: the caller's.
+    unsafe {
+        inside(session, |it| {
+            // SAFETY: the caller's.
+            let queue = pointers::shared(queue, "the queue")?;
+            queue.stays_here()?;
+            it.unfinished()?;
+            if it.core().dns == Dns::Caller {
+                return Err(Failure::new(mailproof_status::WrongState, "the caller answers: poll the session"));
+            }
+            if !std::ptr::eq(it.core(), &raw const *queue.core) {
+                return Err(Failure::new(mailproof_status::BadOption, "the session is of another engine"));
+            }
+            queue.reserve()?;
+            queue.completions.finish(it.hand_over(), token);
+            Ok(())
+        })
+    }
+}
+
+/// Forgets the message that was submitted last under this token, and what it holds: its sender has gone. Its verdict does
+/// not come unless it was reached already. Never waits. From any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mailproof_queue_cancel(queue: *const mailproof_queue, token: u64) -> mailproof_status {
+    // SAFETY: the caller's.
+    guard(unsafe { log_of_queue(queue) }, || {
+        // SAFETY: the caller's.
+        unsafe { pointers::shared(queue, "the queue")? }.completions.cancel(token);
         Ok(())
     })
 }
@@ -136,12 +186,21 @@ pub unsafe extern "C" fn mailproof_queue_drain(
         if completions.is_null() {
             return Err(Failure::null("the room for completions"));
         }
+        queue.stays_here()?;
         let mut waiting = queue.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.extend(queue.completions.drain());
         let taken = waiting.len().min(capacity);
         for (at, Completion { token, verdict }) in waiting.drain(..taken).enumerate() {
-            queue.core.note_trouble(&verdict);
-            let verdict = pointers::handle(mailproof_verdict::new(verdict));
+            let verdict = match verdict {
+                Ok(verdict) => {
+                    queue.core.note_trouble(&verdict);
+                    pointers::handle(mailproof_verdict::new(verdict))
+                }
+                Err(defect) => {
+                    queue.core.log.write(Level::Error, &defect.to_string());
+                    std::ptr::null_mut()
+                }
+            };
             // SAFETY: below the caller's capacity.
             unsafe { completions.add(at).write(mailproof_completion { token, verdict }) };
         }
@@ -155,11 +214,36 @@ pub unsafe extern "C" fn mailproof_queue_drain(
     })
 }
 
-/// Frees a queue; NULL is fine. Messages that are under way are verified to their end, and their verdicts are dropped.
+/// Frees a queue; NULL is fine. Messages that are under way are verified to their end, and their verdicts are dropped. Where
+/// it is the last that the threads of the engine are there for, it waits for them: see mailproof_engine_free().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mailproof_queue_free(queue: *mut mailproof_queue) {
     // SAFETY: the caller's.
     guard_quietly(|| unsafe { pointers::free(queue) });
+}
+
+impl mailproof_queue {
+    /// Takes a place for one more message.
+    fn reserve(&self) -> Outcome {
+        let open_count = self.open_count.fetch_add(1, Ordering::Relaxed);
+        let cancelled_count = usize::try_from(self.completions.cancelled_count()).unwrap_or(usize::MAX);
+        if open_count.saturating_sub(cancelled_count) < self.capacity {
+            return Ok(());
+        }
+        self.open_count.fetch_sub(1, Ordering::Relaxed);
+        Err(Failure::new(mailproof_status::Full, format!("{} messages are under way", self.capacity)))
+    }
+
+    /// The descriptor is shared with the parent: a child that read from it would take what the parent waits for.
+    fn stays_here(&self) -> Outcome {
+        if std::process::id() != self.process {
+            return Err(Failure::new(
+                mailproof_status::WrongState,
+                "the process has forked: the queue is of the parent",
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// Whom to tell what happens with a queue.

@@ -5,6 +5,7 @@ use std::ffi::c_void;
 use crate::engine::mailproof_engine;
 use crate::envelope::mailproof_envelope;
 use crate::log::Log;
+use crate::session::mailproof_session;
 use crate::status::{Failure, guard, mailproof_status};
 use crate::verdict::mailproof_verdict;
 
@@ -67,6 +68,22 @@ pub unsafe extern "C" fn mailproof_queue_drain(
     _capacity: usize,
     _count: *mut usize,
 ) -> mailproof_status {
+    unsupported()
+}
+
+/// MAILPROOF_STATUS_UNSUPPORTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mailproof_queue_finish(
+    _queue: *const mailproof_queue,
+    _session: *mut mailproof_session,
+    _token: u64,
+) -> mailproof_status {
+    unsupported()
+}
+
+/// MAILPROOF_STATUS_UNSUPPORTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mailproof_queue_cancel(_queue: *const mailproof_queue, _token: u64) -> mailproof_status {
     unsupported()
 }
 

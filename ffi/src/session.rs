@@ -3,7 +3,8 @@
 use std::ffi::c_void;
 use std::sync::Arc;
 
-use mailproof::{Progress, Session};
+use mailproof::proto::spf::SpfOutcome;
+use mailproof::{Envelope, Progress, Session};
 
 use crate::answer::Asked;
 use crate::engine::{Core, Dns, log_of, mailproof_engine};
@@ -11,7 +12,7 @@ use crate::envelope::{self, LineEnds, mailproof_envelope};
 use crate::log::Log;
 use crate::pointers;
 use crate::status::{Failure, Outcome, guard, guard_quietly, mailproof_status};
-use crate::verdict::{mailproof_spf_result, mailproof_verdict, spf_result};
+use crate::verdict::{EarlyOutcome, mailproof_spf, mailproof_spf_result, mailproof_verdict, spf_result};
 
 /// A message that arrives piece by piece. It holds the header block and hash states, whatever the size of the body.
 ///
@@ -28,6 +29,8 @@ pub struct mailproof_session {
     has_lf: bool,
     line_ends: LineEnds,
     pub(crate) asked: Asked,
+    /// What was told of SPF last.
+    told: Option<EarlyOutcome>,
     /// A call ended in the middle of its work, or is under way.
     is_broken: bool,
 }
@@ -82,6 +85,7 @@ pub unsafe extern "C" fn mailproof_session_new(
             has_lf,
             line_ends: LineEnds::default(),
             asked: Asked::default(),
+            told: None,
             is_broken: false,
         }));
         Ok(())
@@ -243,7 +247,8 @@ pub unsafe extern "C" fn mailproof_session_give_up(session: *mut mailproof_sessi
 
 /// Ends the message if that has not been done, and makes its verdict, which belongs to the caller: mailproof_verdict_free().
 /// Waits for the engine's DNS where answers are on their way, never longer than 30 seconds; with MAILPROOF_DNS_CALLER it
-/// never waits, and what is open counts as failed.
+/// never waits, and what is open counts as failed. Where a thread serves many messages and the DNS is the engine's,
+/// mailproof_queue_finish() does not wait.
 ///
 /// Once a message; afterwards the session can be restarted or freed.
 #[unsafe(no_mangle)]
@@ -282,20 +287,65 @@ pub unsafe extern "C" fn mailproof_session_spf(
             it.unfinished()?;
             // SAFETY: the caller's.
             let result = pointers::out(result)?;
-            match it.core.dns {
-                // Takes in what has arrived.
-                Dns::Network if it.stage != Stage::Ended => it.session.push(&[]),
-                Dns::Network => {}
-                Dns::Zone | Dns::Caller => {
-                    it.session.poll();
-                }
-            }
-            let found =
-                it.session.spf().ok_or_else(|| Failure::new(mailproof_status::Empty, "SPF is not known yet"))?;
+            it.take_in();
+            let found = it.session.spf().ok_or_else(not_known)?;
             result.write(spf_result(found.result));
             Ok(())
         })
     }
+}
+
+/// SPF of MAIL FROM with all that there is to say about it, as soon as it is known, as mailproof_session_spf() has it: the
+/// reply to a refused MAIL FROM quotes the explanation of the domain (RFC 7208 section 6.2). `size` is sizeof(mailproof_spf).
+/// The texts belong to the session and are good until the next call of this function or of mailproof_session_helo(), or until
+/// the session is freed. Never waits; MAILPROOF_STATUS_EMPTY while it is not known.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mailproof_session_mail_from(
+    session: *mut mailproof_session,
+    size: usize,
+    spf: *mut mailproof_spf,
+) -> mailproof_status {
+    // SAFETY: the caller's.
+    unsafe { tell_outcome(session, size, spf, Session::spf) }
+}
+
+/// SPF of the HELO name, as mailproof_session_mail_from() has that of MAIL FROM (RFC 7208 section 2.3).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mailproof_session_helo(
+    session: *mut mailproof_session,
+    size: usize,
+    spf: *mut mailproof_spf,
+) -> mailproof_status {
+    // SAFETY: the caller's.
+    unsafe { tell_outcome(session, size, spf, Session::helo) }
+}
+
+/// Tells one result of SPF.
+///
+/// # Safety
+/// As [`pointers`] says.
+unsafe fn tell_outcome(
+    session: *mut mailproof_session,
+    size: usize,
+    spf: *mut mailproof_spf,
+    of: fn(&Session) -> Option<&SpfOutcome>,
+) -> mailproof_status {
+    // SAFETY: the caller's.
+    unsafe {
+        inside(session, |it| {
+            it.unfinished()?;
+            pointers::has_room(size, spf)?;
+            it.take_in();
+            let told = EarlyOutcome::of(of(&it.session).ok_or_else(not_known)?);
+            let told = it.told.insert(told);
+            // SAFETY: the caller's.
+            pointers::tell(told.told(), size, spf)
+        })
+    }
+}
+
+fn not_known() -> Failure {
+    Failure::new(mailproof_status::Empty, "SPF is not known yet")
 }
 
 /// Whether the body is of use: false once the header has shown that no result depends on it, so that it need not be passed
@@ -332,6 +382,22 @@ impl mailproof_session {
 
     pub(crate) fn session_mut(&mut self) -> &mut Session {
         &mut self.session
+    }
+
+    /// Takes in what has arrived, without waiting.
+    fn take_in(&mut self) {
+        match self.core.dns {
+            // Which asks what follows from it, after the end of the message too.
+            Dns::Network => self.session.push(&[]),
+            Dns::Zone | Dns::Caller => drop(self.session.poll()),
+        }
+    }
+
+    /// The message goes its own way from here, and is finished as far as this session is concerned.
+    #[cfg(feature = "network")]
+    pub(crate) fn hand_over(&mut self) -> Session {
+        self.stage = Stage::Finished;
+        std::mem::replace(&mut self.session, self.core.engine.session(Envelope::default()))
     }
 
     /// The verdict has not been handed out.

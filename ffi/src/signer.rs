@@ -9,8 +9,9 @@ use mailproof::proto::dkim::{
 use mailproof::proto::dns::Name;
 use mailproof::proto::message::HeaderIndex;
 
+use crate::envelope::with_crlf;
 use crate::log::Log;
-use crate::pointers::{self, Given};
+use crate::pointers::{self, Given, first_size};
 use crate::status::{Failure, Outcome, c_text, guard, guard_quietly, mailproof_status};
 
 /// Signs messages with one key. It never changes, so any number of threads may use it at once.
@@ -26,12 +27,17 @@ pub struct mailproof_signer {
     body_form: Canonicalization,
     expire_seconds: u64,
     now_seconds: u64,
+    /// Messages come with the line ends of Unix.
+    has_lf: bool,
 }
 
 /// The header is hashed as it is (RFC 6376 section 3.4.1); relaxed otherwise (section 3.4.2).
 pub const MAILPROOF_SIGN_SIMPLE_HEADER: u64 = 1;
 /// The body is hashed as it is (RFC 6376 section 3.4.3); relaxed otherwise (section 3.4.4).
 pub const MAILPROOF_SIGN_SIMPLE_BODY: u64 = 2;
+/// Messages come with LF at the end of their lines, as programs of Unix keep them. They are signed as they will be sent, with
+/// CRLF, and the field has LF too.
+pub const MAILPROOF_SIGN_LINE_ENDS_LF: u64 = 4;
 
 /// How a signer signs. All members but `size`, `domain` and `selector` may be zero. Copied: it needs to be good during
 /// mailproof_signer_new() only.
@@ -40,7 +46,7 @@ pub const MAILPROOF_SIGN_SIMPLE_BODY: u64 = 2;
 pub struct mailproof_signer_options {
     /// sizeof(mailproof_signer_options).
     pub size: usize,
-    /// MAILPROOF_SIGN_SIMPLE_HEADER and MAILPROOF_SIGN_SIMPLE_BODY, added up.
+    /// MAILPROOF_SIGN_SIMPLE_HEADER and others, added up.
     pub flags: u64,
     /// `d=`, of two labels or more.
     pub domain: *const c_char,
@@ -60,7 +66,9 @@ pub struct mailproof_signer_options {
 }
 
 // SAFETY: the first member is the size; pointers and numbers may be zero.
-unsafe impl Given for mailproof_signer_options {}
+unsafe impl Given for mailproof_signer_options {
+    const FIRST_SIZE: usize = first_size!(mailproof_signer_options, now_seconds);
+}
 
 /// Names in `h=`; the message must be verified with as many.
 const NAMES_MAX: usize = mailproof::proto::limits::DKIM_SIGNED_NAMES_MAX;
@@ -90,10 +98,11 @@ pub unsafe extern "C" fn mailproof_signer_new(
     })
 }
 
-/// Signs a whole message of `length` octets with the line ends of SMTP, and makes the DKIM-Signature field with its final
-/// CRLF, to be put on top of the header. The text belongs to the caller: mailproof_text_free(). From any thread.
+/// Signs a whole message of `length` octets, with the line ends of SMTP unless the signer has MAILPROOF_SIGN_LINE_ENDS_LF, and
+/// makes the DKIM-Signature field with its final line end, to be put on top of the header. The text belongs to the caller:
+/// mailproof_text_free(). From any thread.
 ///
-/// MAILPROOF_STATUS_NOT_SIGNED when the message has no From field, or the field would be invalid.
+/// MAILPROOF_STATUS_NOT_SIGNED when the message has no From field, or lines of its header end in bare LF.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mailproof_signer_sign(
     signer: *const mailproof_signer,
@@ -144,7 +153,8 @@ pub unsafe extern "C" fn mailproof_signer_free(signer: *mut mailproof_signer) {
 /// As [`pointers`] says.
 unsafe fn make(key: &[u8], given: &mailproof_signer_options) -> Outcome<mailproof_signer> {
     let bad = |what: String| Failure::new(mailproof_status::BadOption, what);
-    if given.flags & !(MAILPROOF_SIGN_SIMPLE_HEADER | MAILPROOF_SIGN_SIMPLE_BODY) != 0 {
+    const KNOWN: u64 = MAILPROOF_SIGN_SIMPLE_HEADER | MAILPROOF_SIGN_SIMPLE_BODY | MAILPROOF_SIGN_LINE_ENDS_LF;
+    if given.flags & !KNOWN != 0 {
         return Err(bad(format!("flags {:#x} of a signer", given.flags)));
     }
     let key = SigningKey::read(key).map_err(|error| Failure::new(mailproof_status::BadKey, error.to_string()))?;
@@ -165,7 +175,7 @@ unsafe fn make(key: &[u8], given: &mailproof_signer_options) -> Outcome<mailproo
         return Err(bad(format!("fields to sign: up to {NAMES_MAX}, From among them")));
     }
     let form = |flag| if given.flags & flag == 0 { Canonicalization::Relaxed } else { Canonicalization::Simple };
-    Ok(mailproof_signer {
+    let signer = mailproof_signer {
         key,
         domain,
         selector: selector.to_owned(),
@@ -175,11 +185,23 @@ unsafe fn make(key: &[u8], given: &mailproof_signer_options) -> Outcome<mailproo
         body_form: form(MAILPROOF_SIGN_SIMPLE_BODY),
         expire_seconds: given.expire_seconds,
         now_seconds: given.now_seconds,
-    })
+        has_lf: given.flags & MAILPROOF_SIGN_LINE_ENDS_LF != 0,
+    };
+    // A selector or an identity that can not be would otherwise show at the first message.
+    signer.sign_whole(b"From: a@example.org\r\n\r\n").map_err(|failure| bad(failure.into_text()))?;
+    Ok(signer)
 }
 
 impl mailproof_signer {
     fn sign(&self, message: &[u8]) -> Outcome<String> {
+        if self.has_lf {
+            return Ok(self.sign_whole(&with_crlf(message))?.replace("\r\n", "\n"));
+        }
+        self.sign_whole(message)
+    }
+
+    /// Signs a message that has the line ends of SMTP.
+    fn sign_whole(&self, message: &[u8]) -> Outcome<String> {
         let names: Vec<&str> = match self.names.as_slice() {
             [] => SIGNED_NAMES.to_vec(),
             names => names.iter().map(String::as_str).collect(),
@@ -198,6 +220,10 @@ impl mailproof_signer {
             expires_at: (self.expire_seconds > 0).then(|| now.saturating_add(self.expire_seconds)),
         };
         let (header, body) = split(message);
+        if memchr::memchr_iter(b'\n', header).any(|at| at == 0 || header[at - 1] != b'\r') {
+            let text = "lines end in LF: MAILPROOF_SIGN_LINE_ENDS_LF is for such messages";
+            return Err(Failure::new(mailproof_status::NotSigned, text));
+        }
         let mut bodies = BodyHashes::new();
         plan.want_body(&mut bodies);
         bodies.update(body);

@@ -17,8 +17,9 @@ pub enum mailproof_status {
     Ok = 0,
     /// A pointer that must not be NULL is NULL.
     NullPointer = 1,
-    /// A defect of the library: it stopped on its own side, and the log callback was told where. What the call was working
-    /// on can only be freed, a session also restarted.
+    /// A defect of the library: it stopped on its own side. mailproof_last_error() says which; the log callback is told too,
+    /// where the call has an engine, a session or a queue. What the call was working on can only be freed, a session also
+    /// restarted.
     Defect = 2,
     /// A structure of a size that this version does not know: `size` was not set, or something is set that only a later
     /// version has.
@@ -86,6 +87,10 @@ impl Failure {
     #[cfg(not(all(feature = "explain", feature = "network", feature = "zone-files")))]
     pub(crate) fn unsupported(what: &'static str) -> Self {
         Self::new(mailproof_status::Unsupported, format!("this build of libmailproof is without {what}"))
+    }
+
+    pub(crate) fn into_text(self) -> String {
+        self.text.into_owned()
     }
 
     #[cfg(test)]

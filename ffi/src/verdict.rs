@@ -5,19 +5,22 @@
 
 mod texts;
 
-use std::ffi::{CString, c_char};
+use std::ffi::{CString, c_char, c_void};
 use std::sync::OnceLock;
 
 use mailproof::proto::arc::ArcResult;
+use mailproof::proto::authres::{AuthservId, Layout, forged};
 use mailproof::proto::dkim::DkimResult;
 use mailproof::proto::dmarc::{Alignment, Discovery, Disposition, DmarcResult, PolicyTag};
+use mailproof::proto::message::HeaderIndex;
 use mailproof::proto::message::address::Author;
 use mailproof::proto::spf::{SpfOutcome, SpfResult};
 use mailproof::{Action, Verdict};
 
-use self::texts::{OutcomeTexts, Texts};
+use self::texts::{OutcomeTexts, Room, Texts};
+use crate::envelope;
 use crate::log::Log;
-use crate::pointers::{self, Told};
+use crate::pointers::{self, Told, first_size};
 use crate::status::{Failure, Outcome, c_text, guard, guard_quietly, mailproof_status};
 
 /// The verdict on one message. It never changes, so any number of threads may read it at once. It belongs to the caller,
@@ -350,21 +353,37 @@ pub struct mailproof_defects {
 }
 
 // SAFETY: its members fill it.
-unsafe impl Told for mailproof_client {}
+unsafe impl Told for mailproof_client {
+    const FIRST_SIZE: usize = first_size!(mailproof_client, null_reverse_path);
+}
 // SAFETY: its members fill it.
-unsafe impl Told for mailproof_spf {}
+unsafe impl Told for mailproof_spf {
+    const FIRST_SIZE: usize = first_size!(mailproof_spf, mechanism);
+}
 // SAFETY: its members fill it.
-unsafe impl Told for mailproof_dkim {}
+unsafe impl Told for mailproof_dkim {
+    const FIRST_SIZE: usize = first_size!(mailproof_dkim, body_total);
+}
 // SAFETY: its members fill it.
-unsafe impl Told for mailproof_arc {}
+unsafe impl Told for mailproof_arc {
+    const FIRST_SIZE: usize = first_size!(mailproof_arc, problem_text);
+}
 // SAFETY: its members fill it.
-unsafe impl Told for mailproof_arc_sealer {}
+unsafe impl Told for mailproof_arc_sealer {
+    const FIRST_SIZE: usize = first_size!(mailproof_arc_sealer, selector);
+}
 // SAFETY: its members fill it.
-unsafe impl Told for mailproof_dmarc {}
+unsafe impl Told for mailproof_dmarc {
+    const FIRST_SIZE: usize = first_size!(mailproof_dmarc, problem_text);
+}
 // SAFETY: its members fill it.
-unsafe impl Told for mailproof_author {}
+unsafe impl Told for mailproof_author {
+    const FIRST_SIZE: usize = first_size!(mailproof_author, problem_text);
+}
 // SAFETY: its members fill it.
-unsafe impl Told for mailproof_defects {}
+unsafe impl Told for mailproof_defects {
+    const FIRST_SIZE: usize = first_size!(mailproof_defects, reserved);
+}
 
 /// What the configured policy would do with the message.
 #[unsafe(no_mangle)]
@@ -402,6 +421,80 @@ pub unsafe extern "C" fn mailproof_verdict_authentication_results(
     })
 }
 
+/// In `layout`: on one line.
+pub const MAILPROOF_LAYOUT_LINE: u32 = 0;
+/// In `layout`: a new line, CRLF and a tab, before each result; no line comes near the 998 octets of RFC 5322 section 2.1.1.
+pub const MAILPROOF_LAYOUT_FOLDED: u32 = 1;
+/// In `layout`: the same with LF alone, for programs that keep messages so.
+pub const MAILPROOF_LAYOUT_FOLDED_LF: u32 = 2;
+
+/// The value of the Authentication-Results field to add (RFC 8601), without the name of the field, laid out as
+/// MAILPROOF_LAYOUT_LINE, _FOLDED or _FOLDED_LF. `authserv_id` is whose results these are (section 2.5). The text belongs to
+/// the caller: mailproof_text_free().
+///
+/// MAILPROOF_STATUS_BAD_OPTION for another layout.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mailproof_verdict_results(
+    verdict: *const mailproof_verdict,
+    authserv_id: *const c_char,
+    layout: u32,
+    text: *mut *mut c_char,
+) -> mailproof_status {
+    guard(Log::default(), || {
+        // SAFETY: the caller's.
+        let verdict = unsafe { pointers::shared(verdict, "the verdict")? };
+        // SAFETY: the caller's.
+        let authserv_id = unsafe { pointers::own_text(authserv_id)? };
+        let authserv_id = authserv_id.ok_or_else(|| Failure::null("the authserv-id"))?;
+        // SAFETY: the caller's.
+        let text = unsafe { pointers::out(text)? };
+        let layout = match layout {
+            MAILPROOF_LAYOUT_LINE => Layout::OneLine,
+            MAILPROOF_LAYOUT_FOLDED => Layout::Folded,
+            MAILPROOF_LAYOUT_FOLDED_LF => Layout::FoldedLf,
+            layout => return Err(Failure::new(mailproof_status::BadOption, format!("layout {layout}"))),
+        };
+        let mut results = String::new();
+        verdict.verdict.write_authentication_results(&mut results, authserv_id, layout);
+        text.write(c_text(&results).into_raw());
+        Ok(())
+    })
+}
+
+/// Whether a header field has to go before results of this host are added (RFC 8601 section 5): an Authentication-Results
+/// field that names `authserv_id`, could be read so, or is of a version that nobody knows. `field` is the whole field,
+/// `Name: value` with its folding, with or without the line end behind it; with the line ends of SMTP, or, with
+/// MAILPROOF_LINE_ENDS_LF in `flags`, those of Unix. Other fields never have to. From any thread.
+///
+/// MAILPROOF_STATUS_BAD_NAME for an authserv-id that could not be told apart in a field.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mailproof_results_are_forged(
+    authserv_id: *const c_char,
+    field: *const c_void,
+    length: usize,
+    flags: u64,
+    are_forged: *mut bool,
+) -> mailproof_status {
+    guard(Log::default(), || {
+        // SAFETY: the caller's.
+        let authserv_id = unsafe { pointers::own_text(authserv_id)? };
+        let authserv_id = authserv_id.ok_or_else(|| Failure::null("the authserv-id"))?;
+        // SAFETY: the caller's.
+        let field = unsafe { pointers::octets(field, length)? };
+        // SAFETY: the caller's.
+        let are_forged = unsafe { pointers::out(are_forged)? };
+        let ours = AuthservId::new(authserv_id);
+        let ours = [ours.map_err(|error| Failure::new(mailproof_status::BadName, error.to_string()))?];
+        let has_lf = envelope::has_lf(flags)?;
+        let mut octets = if has_lf { envelope::with_crlf(field) } else { field.to_vec() };
+        if !octets.ends_with(b"\n") {
+            octets.extend_from_slice(b"\r\n");
+        }
+        are_forged.write(forged(HeaderIndex::new().scan(&octets), &ours).next().is_some());
+        Ok(())
+    })
+}
+
 /// The client that the message came from. `size` is sizeof(mailproof_client).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mailproof_verdict_client(
@@ -412,7 +505,7 @@ pub unsafe extern "C" fn mailproof_verdict_client(
     // SAFETY: the caller's.
     unsafe {
         told(verdict, size, client, |it, texts| {
-            Ok(mailproof_client { ip: texts.at(texts.ip), null_reverse_path: it.null_reverse_path.into() })
+            Ok(mailproof_client { ip: texts.room.at(texts.ip), null_reverse_path: it.null_reverse_path.into() })
         })
     }
 }
@@ -425,7 +518,7 @@ pub unsafe extern "C" fn mailproof_verdict_spf(
     spf: *mut mailproof_spf,
 ) -> mailproof_status {
     // SAFETY: the caller's.
-    unsafe { told(verdict, size, spf, |it, texts| Ok(outcome(&it.spf, texts, &texts.spf))) }
+    unsafe { told(verdict, size, spf, |it, texts| Ok(outcome(&it.spf, &texts.room, &texts.spf))) }
 }
 
 /// SPF of HELO. `size` is sizeof(mailproof_spf).
@@ -436,7 +529,7 @@ pub unsafe extern "C" fn mailproof_verdict_helo(
     helo: *mut mailproof_spf,
 ) -> mailproof_status {
     // SAFETY: the caller's.
-    unsafe { told(verdict, size, helo, |it, texts| Ok(outcome(&it.helo, texts, &texts.helo))) }
+    unsafe { told(verdict, size, helo, |it, texts| Ok(outcome(&it.helo, &texts.room, &texts.helo))) }
 }
 
 /// DKIM signatures that were judged; 0 when the message is not signed.
@@ -491,7 +584,7 @@ pub unsafe extern "C" fn mailproof_verdict_arc_sealer(
     unsafe {
         told(verdict, size, sealer, |_, texts| {
             let &(domain, selector) = texts.sealers.get(index).ok_or_else(|| out_of_range(index))?;
-            Ok(mailproof_arc_sealer { domain: texts.at(domain), selector: texts.at(selector) })
+            Ok(mailproof_arc_sealer { domain: texts.room.at(domain), selector: texts.room.at(selector) })
         })
     }
 }
@@ -524,8 +617,8 @@ pub unsafe extern "C" fn mailproof_verdict_author(
                     Author::Unusable(_) => mailproof_author_kind::Unusable,
                 },
                 domain_count: texts.authors.len() as u32,
-                problem: texts.at(texts.author_problem.0),
-                problem_text: texts.at(texts.author_problem.1),
+                problem: texts.room.at(texts.author_problem.0),
+                problem_text: texts.room.at(texts.author_problem.1),
             })
         })
     }
@@ -544,7 +637,7 @@ pub unsafe extern "C" fn mailproof_verdict_author_domain(
         let texts = unsafe { pointers::shared(verdict, "the verdict")? }.texts();
         let found = *texts.authors.get(index).ok_or_else(|| out_of_range(index))?;
         // SAFETY: the caller's.
-        unsafe { pointers::out(domain)? }.write(texts.at(found));
+        unsafe { pointers::out(domain)? }.write(texts.room.at(found));
         Ok(())
     })
 }
@@ -641,8 +734,25 @@ fn out_of_range(index: usize) -> Failure {
     Failure::new(mailproof_status::OutOfRange, format!("index {index}"))
 }
 
+/// SPF as a session knows it, before there is a verdict.
+#[derive(Debug)]
+pub(crate) struct EarlyOutcome {
+    outcome: SpfOutcome,
+    texts: (Room, OutcomeTexts),
+}
+
+impl EarlyOutcome {
+    pub(crate) fn of(found: &SpfOutcome) -> Self {
+        Self { outcome: found.clone(), texts: OutcomeTexts::of(found) }
+    }
+
+    pub(crate) fn told(&self) -> mailproof_spf {
+        outcome(&self.outcome, &self.texts.0, &self.texts.1)
+    }
+}
+
 /// SPF of one identity for C.
-fn outcome(found: &SpfOutcome, texts: &Texts, of: &OutcomeTexts) -> mailproof_spf {
+fn outcome(found: &SpfOutcome, texts: &Room, of: &OutcomeTexts) -> mailproof_spf {
     mailproof_spf {
         result: spf_result(found.result),
         lookup_count: found.lookup_count.into(),
@@ -688,14 +798,14 @@ fn signature(verdict: &Verdict, texts: &Texts, index: usize) -> Outcome<mailproo
         key_bits: found.key_bits.unwrap_or_default().into(),
         testing: found.testing.into(),
         header_holds: found.header_holds.into(),
-        word: texts.at(of.word),
-        problem: texts.at(of.problem.0),
-        problem_text: texts.at(of.problem.1),
-        domain: texts.at(of.domain),
-        selector: texts.at(of.selector),
-        identity: texts.at(of.identity),
-        algorithm: texts.at(of.algorithm),
-        b: texts.at(of.b),
+        word: texts.room.at(of.word),
+        problem: texts.room.at(of.problem.0),
+        problem_text: texts.room.at(of.problem.1),
+        domain: texts.room.at(of.domain),
+        selector: texts.room.at(of.selector),
+        identity: texts.room.at(of.identity),
+        algorithm: texts.room.at(of.algorithm),
+        b: texts.room.at(of.b),
         signed_at: time(found.signed_at),
         expires_at: time(found.expires_at),
         body_covered: found.body_octets.0,
@@ -714,9 +824,9 @@ fn chain(verdict: &Verdict, texts: &Texts) -> mailproof_arc {
         instances: found.instances.into(),
         oldest_pass: found.oldest_pass.map_or(-1, i32::from),
         sealer_count: texts.sealers.len() as u32,
-        word: texts.at(texts.arc_word),
-        problem: texts.at(texts.arc_problem.0),
-        problem_text: texts.at(texts.arc_problem.1),
+        word: texts.room.at(texts.arc_word),
+        problem: texts.room.at(texts.arc_problem.0),
+        problem_text: texts.room.at(texts.arc_problem.1),
     }
 }
 
@@ -755,11 +865,11 @@ fn policy(verdict: &Verdict, texts: &Texts) -> mailproof_dmarc {
         spf_aligned: aligned(found.spf_aligned),
         dkim_aligned: aligned(found.dkim_aligned),
         testing: found.testing.into(),
-        word: texts.at(of.word),
-        from_domain: texts.at(of.from_domain),
-        organizational_domain: texts.at(of.organizational_domain),
-        policy_domain: texts.at(of.policy_domain),
-        problem: texts.at(of.problem.0),
-        problem_text: texts.at(of.problem.1),
+        word: texts.room.at(of.word),
+        from_domain: texts.room.at(of.from_domain),
+        organizational_domain: texts.room.at(of.organizational_domain),
+        policy_domain: texts.room.at(of.policy_domain),
+        problem: texts.room.at(of.problem.0),
+        problem_text: texts.room.at(of.problem.1),
     }
 }

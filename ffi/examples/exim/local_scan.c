@@ -10,7 +10,8 @@
  *
  * The message gets an Authentication-Results field on top (RFC 8601), and those that claim to be from this host are taken
  * out. It is refused where the policy says reject, put off where it says defer, and marked with X-Mailproof-Action where it
- * says quarantine. An ACL may set these variables before DATA, all optional:
+ * says quarantine. Mail of this host's own programs and of users who have logged in is not judged: there is no client whose
+ * address could say anything, and it is not signed yet. An ACL may set these variables before DATA, all optional:
  *
  *     acl_m_mailproof_authserv    the name in the field; else $primary_hostname
  *     acl_m_mailproof_server      a DNS server, as IP or IP:PORT; else those of the system
@@ -29,6 +30,7 @@
 
 #include <mailproof.h>
 
+#include <errno.h>
 #include <string.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -121,8 +123,12 @@ static mailproof_status push_body(mailproof_session *session, int file)
 
     if (lseek(file, SPOOL_DATA_START_OFFSET, SEEK_SET) < 0)
         return MAILPROOF_STATUS_FILE;
-    while (status == MAILPROOF_STATUS_OK && (length = read(file, piece, sizeof piece)) > 0)
-        status = mailproof_session_push(session, piece, (size_t)length);
+    while (status == MAILPROOF_STATUS_OK && (length = read(file, piece, sizeof piece)) != 0) {
+        if (length > 0)
+            status = mailproof_session_push(session, piece, (size_t)length);
+        else if (errno != EINTR)
+            status = MAILPROOF_STATUS_FILE; /* Not the end: what was read is not the message. */
+    }
     return status;
 }
 
@@ -150,41 +156,40 @@ static mailproof_verdict *verify(mailproof_engine *engine, int file)
 /* Takes out the results that only this host may write (RFC 8601 section 5). */
 static void remove_forged_results(const char *authserv)
 {
-    static const char name[] = "Authentication-Results:";
-    size_t length = strlen(authserv);
     header_line *line;
+    bool are_forged;
 
-    for (line = header_list; line != NULL; line = line->next) {
-        const char *text = (const char *)line->text;
-        if (line->type == DELETED || strncasecmp(text, name, sizeof name - 1) != 0)
-            continue;
-        text += sizeof name - 1;
-        text += strspn(text, " \t\r\n\"");
-        if (strncasecmp(text, authserv, length) == 0 && strchr("; \t\r\n\"/", text[length]) != NULL)
+    for (line = header_list; line != NULL; line = line->next)
+        if (line->type != DELETED
+            && mailproof_results_are_forged(authserv, line->text, (size_t)line->slen, MAILPROOF_LINE_ENDS_LF, &are_forged)
+                == MAILPROOF_STATUS_OK
+            && are_forged)
             line->type = DELETED;
-    }
 }
 
 int local_scan(int file, uschar **return_text)
 {
     static mailproof_engine *engine;
     const char *authserv = expanded("${if def:acl_m_mailproof_authserv{$acl_m_mailproof_authserv}{$primary_hostname}}");
-    const char *results = "";
+    char *results = NULL;
     mailproof_action action = MAILPROOF_ACTION_ACCEPT;
     mailproof_verdict *verdict = NULL;
 
+    remove_forged_results(authserv);
+    if (sender_host_address == NULL || sender_host_authenticated != NULL)
+        return LOCAL_SCAN_ACCEPT;
     if (engine == NULL)
         engine = make_engine(authserv);
     if (engine != NULL)
         verdict = verify(engine, file);
     if (verdict == NULL || mailproof_verdict_action(verdict, &action) != MAILPROOF_STATUS_OK
-        || mailproof_verdict_authentication_results(verdict, &results) != MAILPROOF_STATUS_OK) {
+        || mailproof_verdict_results(verdict, authserv, MAILPROOF_LAYOUT_FOLDED_LF, &results) != MAILPROOF_STATUS_OK) {
         log_write(0, LOG_MAIN, "mailproof: %s", mailproof_last_error());
         mailproof_verdict_free(verdict);
         return LOCAL_SCAN_ACCEPT; /* Mail goes on when its judge is ill. */
     }
-    remove_forged_results(authserv);
     header_add_at_position(FALSE, NULL, FALSE, OTHER, "Authentication-Results: %s\n", results);
+    mailproof_text_free(results);
     if (action == MAILPROOF_ACTION_QUARANTINE)
         header_add(OTHER, "X-Mailproof-Action: quarantine\n");
     mailproof_verdict_free(verdict);

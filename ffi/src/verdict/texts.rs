@@ -10,11 +10,10 @@ use mailproof::proto::dmarc::DmarcOutcome;
 use mailproof::proto::message::address::Author;
 use mailproof::proto::spf::SpfOutcome;
 
-/// Every text of a verdict, each with a NUL behind it.
+/// Every text of a verdict.
 #[derive(Debug)]
 pub(super) struct Texts {
-    /// Begins with an octet that stands for "no text".
-    octets: String,
+    pub(super) room: Room,
     pub(super) ip: Place,
     pub(super) spf: OutcomeTexts,
     pub(super) helo: OutcomeTexts,
@@ -27,6 +26,10 @@ pub(super) struct Texts {
     pub(super) authors: Vec<Place>,
     pub(super) author_problem: (Place, Place),
 }
+
+/// Texts one behind the other, each with a NUL behind it. It begins with an octet that stands for "no text".
+#[derive(Debug)]
+pub(super) struct Room(String);
 
 /// Where a text begins; the default is no text.
 #[derive(Clone, Copy, Debug, Default)]
@@ -81,13 +84,24 @@ impl Texts {
             dmarc: writer.dmarc(&verdict.dmarc),
             authors,
             author_problem,
-            octets: writer.octets,
+            room: Room(writer.octets),
         }
     }
+}
 
+impl OutcomeTexts {
+    /// The texts of one result of SPF, and where they stand.
+    pub(super) fn of(found: &SpfOutcome) -> (Room, Self) {
+        let mut writer = Writer { octets: String::from("\0") };
+        let of = writer.outcome(found);
+        (Room(writer.octets), of)
+    }
+}
+
+impl Room {
     /// The text of a place; NULL for none.
     pub(super) fn at(&self, place: Place) -> *const c_char {
-        match self.octets.as_bytes().get(place.0 as usize..) {
+        match self.0.as_bytes().get(place.0 as usize..) {
             Some(text) if place.0 > 0 => text.as_ptr().cast(),
             _ => ptr::null(),
         }
@@ -174,9 +188,10 @@ mod tests {
         let places = [writer.add("one"), writer.add("a\0b"), writer.add(""), writer.maybe(None::<&str>)];
         let verdict =
             mailproof::Engine::builder().offline().build().unwrap().verify(b"", mailproof::Envelope::default());
-        let texts = Texts { octets: writer.octets, ..Texts::of(&verdict) };
+        let texts = Texts { room: Room(writer.octets), ..Texts::of(&verdict) };
         // SAFETY: each text ends with NUL and belongs to `texts`.
-        let read = places.map(|it| (!texts.at(it).is_null()).then(|| unsafe { CStr::from_ptr(texts.at(it)) }));
+        let read =
+            places.map(|it| (!texts.room.at(it).is_null()).then(|| unsafe { CStr::from_ptr(texts.room.at(it)) }));
         assert_eq!(read, [Some(c"one"), Some(c"a\u{fffd}b"), Some(c""), None]);
     }
 }

@@ -122,12 +122,12 @@ static void make_engine(test_case *it, char **words, int is_own)
     options.now_seconds = strtoull(words[7], NULL, 10);
     options.threads = 1;
     servers[0] = words[9];
-    options.servers = servers;
-    options.server_count = 1;
     if (is_own) {
         options.dns = MAILPROOF_DNS_CALLER;
     } else if (words[9] != NULL) {
         options.dns = MAILPROOF_DNS_SERVERS;
+        options.servers = servers;
+        options.server_count = 1;
     } else {
         options.dns = MAILPROOF_DNS_ZONE;
         check(mailproof_zone_new(&zone), it->name);
@@ -265,7 +265,7 @@ static void verify_by_loop(void)
 #endif
 
 /* Pushes a piece of every message in turn, each in pieces of another size. */
-static void verify_interleaved(void)
+static void push_interleaved(void)
 {
     size_t index, open;
 
@@ -287,12 +287,46 @@ static void verify_interleaved(void)
             }
         }
     } while (open > 0);
+}
+
+static void verify_interleaved(void)
+{
+    size_t index;
+
+    push_interleaved();
     for (index = case_count; index-- > 0;) {
         mailproof_verdict *verdict;
         check(mailproof_session_finish(cases[index].session, &verdict), cases[index].name);
         keep(&cases[index], verdict);
     }
 }
+
+#ifndef DRIVER_WITHOUT_THREADS
+/* Messages that come in pieces, and verdicts that come through a queue. */
+static void verify_queued(void)
+{
+    struct pollfd descriptors[CASES_MAX];
+    size_t index, open = case_count;
+
+    push_interleaved();
+    for (index = 0; index < case_count; index++) {
+        test_case *it = &cases[index];
+        check(mailproof_queue_new(it->engine, 1, &it->queue), it->name);
+        check(mailproof_queue_descriptor(it->queue, &descriptors[index].fd), it->name);
+        descriptors[index].events = POLLIN;
+        check(mailproof_queue_finish(it->queue, it->session, index), it->name);
+        if (mailproof_queue_finish(it->queue, it->session, index) != MAILPROOF_STATUS_WRONG_STATE)
+            fail(it->name, "a message ends twice");
+    }
+    while (open > 0) {
+        if (poll(descriptors, (nfds_t)case_count, -1) < 0)
+            fail("poll", "failed");
+        for (index = 0; index < case_count; index++)
+            if (descriptors[index].revents != 0)
+                open -= (size_t)drain(&cases[index], index);
+    }
+}
+#endif
 
 /* The octet behind the field that begins here: its line ends, but not before white space. */
 static size_t field_end(const test_case *it, size_t start)
@@ -487,6 +521,8 @@ int main(int argc, char **argv)
         verify_on_threads();
     else if (strcmp(way, "loop") == 0)
         verify_by_loop();
+    else if (strcmp(way, "queued") == 0)
+        verify_queued();
 #endif
     else
         for (index = 0; index < case_count; index++) {

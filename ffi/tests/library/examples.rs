@@ -17,6 +17,12 @@ mx.example.org: [{TXT: "v=spf1 a -all"}, {A: 192.0.2.7}]
 _dmarc.example.org: [{TXT: "v=DMARC1; p=reject"}]
 "#;
 
+/// A folder in the place of a message: no verdict, since what can be read of it is no message.
+fn refuses_a_folder(program: &Path, words: &[&str], to: &Path) {
+    let output = Command::new(program).args(words).arg(to).output().unwrap();
+    assert_eq!(output.status.code(), Some(66), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// With the line ends of Unix, as files have them.
 const GOOD: &str = "From: Ann <ann@example.org>\nTo: bob@example.net\nSubject: one\n two\n\nText.\nMore.\n";
 const FORGED: &str = "From: Ann <ann@example.net>\nSubject: two\n\n";
@@ -80,8 +86,19 @@ fn streaming() {
     let (zone, good, forged) =
         (write(&to, "zone.yml", ZONE), write(&to, "good.eml", GOOD), write(&to, "forged.eml", FORGED));
     for program in programs("stream", &[], &to) {
-        let mut command = Command::new(program);
+        let mut command = Command::new(&program);
         assert_eq!(dmarc(&said(command.arg(&zone).args(ENVELOPE).args([&good, &forged]))), expected());
+        // Lines as long as they may be, longer, and with octets that end texts in C.
+        let long = format!("Subject: {}\r\nX-Long: {}\r\nX-Nul: a\0b\r\n", "x".repeat(989), "y".repeat(70_000));
+        let long = write(&to, "good.eml", &(long + &GOOD.replace('\n', "\r\n")));
+        let lines = said(Command::new(&program).arg(&zone).args(ENVELOPE).arg(&long));
+        let verdict: Value = serde_json::from_str(&lines).unwrap();
+        assert_eq!(
+            (&verdict["dmarc"]["result"], &verdict["dmarc"]["from_domain"]),
+            (&"pass".into(), &"example.org".into())
+        );
+        write(&to, "good.eml", GOOD);
+        refuses_a_folder(&program, &[&[zone.to_str().unwrap()][..], &ENVELOPE].concat(), &to);
     }
 }
 

@@ -75,12 +75,14 @@ nowhere:
     )
 }
 
-/// Talks SMTP to Exim, all commands at once, as the client 192.0.2.7 would; gives what it said.
-fn talk(root: &Path, to: &Path, script: &str) -> String {
+const CLIENT: [&str; 2] = ["-oMa", "192.0.2.7"];
+
+/// Talks SMTP to Exim, all commands at once, as a client would, or, without one, a program of the host; gives what it said.
+fn talk(root: &Path, to: &Path, client: &[&str], script: &str) -> String {
     let accounts = "mount --bind passwd /etc/passwd && mount --bind group /etc/group && exec \"$@\"";
     let mut exim = Command::new("unshare");
     exim.args(["--mount", "sh", "-c", accounts, "sh"]).arg(root.join("usr/sbin/exim4"));
-    exim.arg("-C").arg(to.join("exim.conf")).args(["-oMa", "192.0.2.7", "-bs"]).current_dir(to);
+    exim.arg("-C").arg(to.join("exim.conf")).args(client).arg("-bs").current_dir(to);
     let mut child = exim.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(script.replace('\n', "\r\n").as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -125,7 +127,7 @@ fn exim_refuses_what_is_forged_and_marks_what_is_not() {
         From: Ann <ann@example.org>\nSubject: one\n\nText.\n.\n";
     let forged = "MAIL FROM:<x@attack.example>\nRCPT TO:<bob@example.net>\nDATA\n\
         From: Ann <ann@example.org>\nSubject: two\n\nText.\n.\n";
-    let said = talk(&root, &to, &format!("EHLO mx.example.org\n{good}{forged}QUIT\n"));
+    let said = talk(&root, &to, &CLIENT, &format!("EHLO mx.example.org\n{good}{forged}QUIT\n"));
     assert!(said.contains("\r\n250 OK id="), "{said}");
     assert!(said.contains("\r\n550 5.7.1 refused: the domain of the author"), "{said}");
     let header = queued_header(&to);
@@ -134,5 +136,22 @@ fn exim_refuses_what_is_forged_and_marks_what_is_not() {
     // Exim marks what it has deleted with an asterisk behind the length.
     let (deleted, kept): (Vec<&str>, Vec<&str>) = results.into_iter().partition(|line| line.contains("* Auth"));
     assert_eq!((deleted.len(), kept.len()), (1, 1), "{header}");
-    assert!(kept[0].contains("; spf=pass smtp.mailfrom=example.org; dkim=none; dmarc=pass"), "{header}");
+    let folded =
+        "Authentication-Results: mx.example.net;\n\tspf=pass smtp.mailfrom=example.org;\n\tdkim=none;\n\tdmarc=pass";
+    assert!(header.contains(folded), "{header}");
+}
+
+#[test]
+fn exim_takes_what_programs_of_the_host_send() {
+    let Some(root) = root() else { return };
+    let to = scratch("exim-local");
+    prepare(&root, &to);
+    let own = "MAIL FROM:<cron@example.org>\nRCPT TO:<bob@example.net>\nDATA\n\
+        Authentication-Results: (odd) MX.example.net ; dmarc=pass\n\
+        From: Cron <cron@example.org>\nSubject: one\n\nText.\n.\n";
+    let said = talk(&root, &to, &[], &format!("EHLO mx.example.net\n{own}QUIT\n"));
+    assert!(said.contains("\r\n250 OK id="), "{said}");
+    let header = queued_header(&to);
+    let claims: Vec<&str> = header.lines().filter(|line| line.contains("Authentication-Results:")).collect();
+    assert!(claims.len() == 1 && claims[0].contains("* Auth"), "{header}");
 }

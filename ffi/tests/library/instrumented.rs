@@ -55,11 +55,11 @@ fn run_all(sanitizer: &str, whole: bool) {
     let to = scratch(&format!("instrumented-{sanitizer}"));
     let driver = build("tests/library/driver.c", sanitizer, &library, &runtime, &to);
     let cases = Cases::write(&to, Dns::Zone, |_| true);
-    for way in ["one", "stream", "loop", "own", "threads"] {
+    for way in ["one", "stream", "queued", "loop", "own", "threads"] {
         check(&mut Command::new(&driver), way, &cases);
     }
     let cases = Cases::write(&to, Dns::Servers, |_| true);
-    for way in ["one", "stream", "loop", "threads"] {
+    for way in ["one", "stream", "queued", "loop", "threads"] {
         check(&mut Command::new(&driver), way, &cases);
     }
     let server = server();

@@ -9,9 +9,16 @@
 
 #include <mailproof.h>
 
+#include <netinet/in.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,6 +28,8 @@ static const char zone_text[] =
     "_dmarc.example.org: [{TXT: 'v=DMARC1; p=reject'}]\n";
 
 static const char message[] = "From: Ann <ann@example.org>\r\nSubject: one\r\n\r\nText.\r\n";
+
+static const char unix_message[] = "From: Ann <ann@example.org>\nSubject: one\n\nText.\n";
 
 /* A seed of 32 octets in base64. */
 static const char ed25519_key[] = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -141,6 +150,14 @@ static void options_that_can_not_be_are_refused(void)
     GIVES(BAD_OPTION, mailproof_engine_new(&options, &engine));
     options.backend = MAILPROOF_BACKEND_AUTO;
     options.threads = 1025;
+    GIVES(BAD_OPTION, mailproof_engine_new(&options, &engine));
+    options.threads = 1;
+    options.dns = MAILPROOF_DNS_SYSTEM;
+    GIVES(BAD_OPTION, mailproof_engine_new(&options, &engine));
+    EXPECT(strstr(mailproof_last_error(), "MAILPROOF_DNS_SERVERS") != NULL);
+    options.servers = NULL;
+    options.server_count = 0;
+    options.zone = (const mailproof_zone *)log_text; /* Not looked at. */
     GIVES(BAD_OPTION, mailproof_engine_new(&options, &engine));
     EXPECT(engine == NULL);
 }
@@ -278,7 +295,7 @@ static void what_is_signed_verifies(void)
 {
     mailproof_engine_options engine_options = plain_options();
     mailproof_signer_options options;
-    mailproof_signer *signer;
+    mailproof_signer *signer, *unix_signer;
     mailproof_engine *engine;
     mailproof_envelope envelope = plain_envelope();
     mailproof_verdict *verdict;
@@ -305,8 +322,19 @@ static void what_is_signed_verifies(void)
     options.name_count = 0;
     options.selector = NULL;
     GIVES(NULL_POINTER, mailproof_signer_new(ed25519_key, sizeof ed25519_key - 1, &options, &signer));
+    options.selector = "a b";
+    GIVES(BAD_OPTION, mailproof_signer_new(ed25519_key, sizeof ed25519_key - 1, &options, &signer));
     options.selector = "s1";
+    options.identity = "@example.net";
+    GIVES(BAD_OPTION, mailproof_signer_new(ed25519_key, sizeof ed25519_key - 1, &options, &signer));
+    options.identity = NULL;
+    options.flags = 8;
+    GIVES(BAD_OPTION, mailproof_signer_new(ed25519_key, sizeof ed25519_key - 1, &options, &signer));
+    options.flags = MAILPROOF_SIGN_LINE_ENDS_LF;
+    OK(mailproof_signer_new(ed25519_key, sizeof ed25519_key - 1, &options, &unix_signer));
+    options.flags = 0;
     OK(mailproof_signer_new(ed25519_key, sizeof ed25519_key - 1, &options, &signer));
+    GIVES(NOT_SIGNED, mailproof_signer_sign(signer, unix_message, sizeof unix_message - 1, &field));
     GIVES(NOT_SIGNED, mailproof_signer_sign(signer, "To: x\r\n\r\n", 9, &field));
     OK(mailproof_signer_sign(signer, message, sizeof message - 1, &field));
     OK(mailproof_signer_record(signer, &record));
@@ -335,6 +363,18 @@ static void what_is_signed_verifies(void)
     EXPECT(dkim.signed_at == 1795392000 && dkim.expires_at == 1795392060 && dkim.key_bits == 256);
     EXPECT(dkim.body_covered == 7 && dkim.body_total == 7);
     mailproof_verdict_free(verdict);
+    mailproof_text_free(field);
+
+    /* The field fits the message that it was made for, line ends included. */
+    OK(mailproof_signer_sign(unix_signer, unix_message, sizeof unix_message - 1, &field));
+    EXPECT(strchr(field, '\r') == NULL && field[strlen(field) - 1] == '\n');
+    EXPECT(snprintf(signed_message, sizeof signed_message, "%s%s", field, unix_message) < (int)sizeof signed_message);
+    envelope.flags = MAILPROOF_LINE_ENDS_LF;
+    verdict = verdict_of(engine, signed_message, strlen(signed_message), &envelope);
+    OK(mailproof_verdict_dkim(verdict, 0, sizeof dkim, &dkim));
+    EXPECT(dkim.result == MAILPROOF_DKIM_RESULT_PASS);
+    mailproof_verdict_free(verdict);
+    mailproof_signer_free(unix_signer);
     mailproof_engine_free(engine);
     mailproof_text_free(field);
     mailproof_text_free(record);
@@ -350,7 +390,8 @@ static void cache_is_counted_purged_written_and_read(const char *folder)
     mailproof_cache_loaded loaded;
     mailproof_network_statistics network;
     mailproof_answer answer;
-    char path[1024];
+    struct stat file;
+    char path[1024], new_path[1032];
     uint64_t written;
     size_t purged;
 
@@ -367,7 +408,16 @@ static void cache_is_counted_purged_written_and_read(const char *folder)
     EXPECT(network.lookups == 0 && network.udp_queries == 0);
     OK(mailproof_engine_dump_cache(engine, path, &written));
     EXPECT(written == 1);
+    EXPECT(stat(path, &file) == 0 && (file.st_mode & 0777) == 0600);
+    /* A dump that can not be written leaves the one before. */
+    snprintf(new_path, sizeof new_path, "%s.new", path);
+    EXPECT(mkdir(new_path, 0700) == 0);
+    GIVES(FILE, mailproof_engine_dump_cache(engine, path, NULL));
+    EXPECT(rmdir(new_path) == 0 && stat(path, &file) == 0 && file.st_size > 0);
     OK(mailproof_engine_new(&options, &other));
+    GIVES(BAD_SIZE, mailproof_engine_load_cache(other, path, 1, &loaded));
+    OK(mailproof_engine_cache_statistics(other, sizeof statistics, &statistics));
+    EXPECT(statistics.entries == 0);
     OK(mailproof_engine_load_cache(other, path, sizeof loaded, &loaded));
     EXPECT(loaded.kept == 1 && loaded.bad == 0 && loaded.is_cut == 0);
     OK(mailproof_engine_load_cache(other, path, 0, NULL));
@@ -546,8 +596,184 @@ static void log_is_told(void)
     mailproof_engine_free(engine);
 }
 
-/* The threads of an engine are not in the child of a fork: its questions fail, and nothing hangs. */
-static void engine_does_not_hang_after_fork(void)
+/* What a server needs at MAIL FROM, and what it adds in the end. */
+static void spf_is_told_before_the_message(void)
+{
+    mailproof_engine *engine = engine_over_zone();
+    mailproof_envelope envelope = plain_envelope();
+    mailproof_session *session;
+    mailproof_spf_result result;
+    mailproof_spf spf;
+
+    envelope.ip = "192.0.2.8";
+    OK(mailproof_session_new(engine, &envelope, &session));
+    OK(mailproof_session_spf(session, &result));
+    EXPECT(result == MAILPROOF_SPF_RESULT_FAIL);
+    GIVES(BAD_SIZE, mailproof_session_mail_from(session, 3, &spf));
+    GIVES(NULL_POINTER, mailproof_session_mail_from(session, sizeof spf, NULL));
+    OK(mailproof_session_mail_from(session, sizeof spf, &spf));
+    EXPECT(spf.result == MAILPROOF_SPF_RESULT_FAIL && strcmp(spf.domain, "example.org") == 0);
+    EXPECT(strcmp(spf.explanation, "not 192.0.2.8") == 0);
+    OK(mailproof_session_helo(session, sizeof spf, &spf));
+    EXPECT(spf.result == MAILPROOF_SPF_RESULT_NONE && strcmp(spf.word, "none") == 0);
+    mailproof_session_free(session);
+    mailproof_engine_free(engine);
+}
+
+static void results_are_folded_and_forged_ones_found(void)
+{
+    static const struct {
+        const char *field;
+        bool are_forged;
+    } fields[] = {
+        {"Authentication-Results: mx.example.net; dmarc=pass", true},
+        {"authentication-results : (x) MX.example.net.\r\n ; dmarc=pass\r\n", true},
+        {"Authentication-Results: mx.example.net\n\t; dmarc=pass\n", true},
+        {"Authentication-Results: mx.example.org; dmarc=pass", false},
+        {"X-Results: mx.example.net; dmarc=pass", false},
+        {"", false},
+    };
+    mailproof_engine *engine = engine_over_zone();
+    mailproof_envelope envelope = plain_envelope();
+    mailproof_verdict *verdict = verdict_of(engine, message, sizeof message - 1, &envelope);
+    const char *line;
+    char *text;
+    size_t index;
+    bool found = false;
+
+    OK(mailproof_verdict_authentication_results(verdict, &line));
+    OK(mailproof_verdict_results(verdict, "mx.example.net", MAILPROOF_LAYOUT_LINE, &text));
+    EXPECT(strcmp(line, text) == 0);
+    mailproof_text_free(text);
+    OK(mailproof_verdict_results(verdict, "b.example", MAILPROOF_LAYOUT_FOLDED_LF, &text));
+    EXPECT(strncmp(text, "b.example;\n\tspf=pass", 20) == 0 && strchr(text, '\r') == NULL);
+    mailproof_text_free(text);
+    OK(mailproof_verdict_results(verdict, "b.example", MAILPROOF_LAYOUT_FOLDED, &text));
+    EXPECT(strncmp(text, "b.example;\r\n\tspf=pass", 21) == 0);
+    mailproof_text_free(text);
+    GIVES(BAD_OPTION, mailproof_verdict_results(verdict, "b.example", 3, &text));
+    GIVES(NULL_POINTER, mailproof_verdict_results(verdict, NULL, 0, &text));
+    mailproof_verdict_free(verdict);
+    mailproof_engine_free(engine);
+
+    for (index = 0; index < sizeof fields / sizeof *fields; index++) {
+        const char *field = fields[index].field;
+        uint64_t flags = strchr(field, '\r') == NULL ? MAILPROOF_LINE_ENDS_LF : 0;
+        OK(mailproof_results_are_forged("mx.example.net", field, strlen(field), flags, &found));
+        EXPECT(found == fields[index].are_forged);
+    }
+    GIVES(BAD_NAME, mailproof_results_are_forged("a b", "", 0, 0, &found));
+    GIVES(BAD_OPTION, mailproof_results_are_forged("a", "", 0, 2, &found));
+}
+
+/* Where nobody answers, what is cancelled makes room at once, and the others are told in the end. */
+static void messages_are_cancelled(void)
+{
+    mailproof_engine_options options = plain_options();
+    mailproof_engine *engine, *other;
+    mailproof_envelope envelope = plain_envelope();
+    mailproof_queue *queue;
+    mailproof_session *session;
+    mailproof_completion completion;
+    struct sockaddr_in address;
+    socklen_t length = sizeof address;
+    char server[32];
+    const char *servers[] = {server};
+    struct pollfd readable;
+    size_t count;
+    int silent = socket(AF_INET, SOCK_DGRAM, 0);
+    mailproof_status status;
+
+    memset(&address, 0, sizeof address);
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT(silent >= 0 && bind(silent, (struct sockaddr *)&address, sizeof address) == 0);
+    EXPECT(getsockname(silent, (struct sockaddr *)&address, &length) == 0);
+    snprintf(server, sizeof server, "127.0.0.1:%d", ntohs(address.sin_port));
+    options.dns = MAILPROOF_DNS_SERVERS;
+    options.servers = servers;
+    options.server_count = 1;
+    options.threads = 1;
+    OK(mailproof_engine_new(&options, &engine));
+    OK(mailproof_queue_new(engine, 2, &queue));
+    OK(mailproof_queue_submit(queue, message, sizeof message - 1, &envelope, 1));
+    OK(mailproof_queue_submit(queue, message, sizeof message - 1, &envelope, 2));
+    GIVES(FULL, mailproof_queue_submit(queue, message, sizeof message - 1, &envelope, 3));
+    OK(mailproof_session_new(engine, &envelope, &session));
+    OK(mailproof_session_push(session, message, sizeof message - 1));
+    GIVES(FULL, mailproof_queue_finish(queue, session, 4));
+    OK(mailproof_queue_cancel(queue, 2));
+    OK(mailproof_queue_cancel(queue, 77));
+    /* A thread of the engine makes the room. */
+    while ((status = mailproof_queue_finish(queue, session, 4)) == MAILPROOF_STATUS_FULL)
+        sched_yield();
+    EXPECT(status == MAILPROOF_STATUS_OK);
+    GIVES(WRONG_STATE, mailproof_session_push(session, "x", 1));
+    OK(mailproof_session_restart(session, &envelope));
+    OK(mailproof_engine_new(&options, &other));
+    mailproof_session_free(session);
+    OK(mailproof_session_new(other, &envelope, &session));
+    GIVES(BAD_OPTION, mailproof_queue_finish(queue, session, 5));
+    mailproof_session_free(session);
+    OK(mailproof_engine_shut_down(other, 0));
+    mailproof_engine_free(other);
+
+    /* Nobody waits for the silent server any longer. */
+    OK(mailproof_engine_shut_down(engine, 0));
+    OK(mailproof_queue_descriptor(queue, &readable.fd));
+    readable.events = POLLIN;
+    {
+        uint64_t tokens = 0;
+        size_t left = 2;
+        while (left > 0) {
+            mailproof_spf spf;
+            EXPECT(poll(&readable, 1, -1) == 1);
+            OK(mailproof_queue_drain(queue, &completion, 1, &count));
+            if (count == 0)
+                continue;
+            OK(mailproof_verdict_spf(completion.verdict, sizeof spf, &spf));
+            EXPECT(spf.result == MAILPROOF_SPF_RESULT_TEMP_ERROR);
+            mailproof_verdict_free(completion.verdict);
+            tokens += completion.token;
+            left--;
+        }
+        EXPECT(tokens == 1 + 4);
+    }
+    mailproof_queue_free(queue);
+    mailproof_engine_free(engine);
+    close(silent);
+}
+
+/* A program may block a signal when the threads of an engine are there already, and read it from a descriptor. */
+static void threads_take_no_signals(void)
+{
+    mailproof_engine_options options = plain_options();
+    mailproof_engine *engine;
+    const char *servers[] = {"127.0.0.1:9"};
+    struct signalfd_siginfo taken;
+    sigset_t set, before;
+    int descriptor;
+
+    options.dns = MAILPROOF_DNS_SERVERS;
+    options.servers = servers;
+    options.server_count = 1;
+    options.threads = 4;
+    OK(mailproof_engine_new(&options, &engine));
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    EXPECT(sigprocmask(SIG_BLOCK, &set, &before) == 0 && !sigismember(&before, SIGTERM));
+    descriptor = signalfd(-1, &set, SFD_CLOEXEC);
+    EXPECT(descriptor >= 0);
+    /* To the process: whichever thread does not block it would end everything here. */
+    EXPECT(kill(getpid(), SIGTERM) == 0);
+    EXPECT(read(descriptor, &taken, sizeof taken) == (ssize_t)sizeof taken && taken.ssi_signo == SIGTERM);
+    close(descriptor);
+    EXPECT(sigprocmask(SIG_SETMASK, &before, NULL) == 0);
+    mailproof_engine_free(engine);
+}
+
+/* The threads of an engine are not in the child of a fork: what is the parent's stays with it, and nothing hangs. */
+static void child_of_a_fork_takes_nothing(void)
 {
     mailproof_engine_options options = plain_options();
     mailproof_engine *engine;
@@ -555,7 +781,10 @@ static void engine_does_not_hang_after_fork(void)
     mailproof_session *session;
     mailproof_progress progress;
     mailproof_queue *queue;
+    mailproof_completion completion;
     const char *servers[] = {"127.0.0.1:9"};
+    struct pollfd readable;
+    size_t count;
     int state;
     pid_t child;
 
@@ -568,24 +797,26 @@ static void engine_does_not_hang_after_fork(void)
     GIVES(WRONG_STATE, mailproof_session_poll(session, &progress, NULL));
     OK(mailproof_queue_new(engine, 0, &queue));
     OK(mailproof_queue_submit(queue, message, sizeof message - 1, &envelope, 1));
+    OK(mailproof_queue_descriptor(queue, &readable.fd));
+    readable.events = POLLIN;
+    EXPECT(poll(&readable, 1, -1) == 1);
     child = fork();
     EXPECT(child >= 0);
     if (child == 0) {
-        mailproof_verdict *verdict = verdict_of(engine, message, sizeof message - 1, &envelope);
-        mailproof_spf spf;
         alarm(20);
-        OK(mailproof_verdict_spf(verdict, sizeof spf, &spf));
-        EXPECT(spf.result == MAILPROOF_SPF_RESULT_TEMP_ERROR);
-        mailproof_verdict_free(verdict);
-        OK(mailproof_session_finish(session, &verdict));
-        mailproof_verdict_free(verdict);
-        OK(mailproof_queue_submit(queue, message, sizeof message - 1, &envelope, 2));
+        GIVES(WRONG_STATE, mailproof_queue_submit(queue, message, sizeof message - 1, &envelope, 2));
+        GIVES(WRONG_STATE, mailproof_queue_finish(queue, session, 3));
+        GIVES(WRONG_STATE, mailproof_queue_drain(queue, &completion, 1, &count));
         mailproof_queue_free(queue);
         mailproof_session_free(session);
         mailproof_engine_free(engine);
         _exit(0);
     }
     EXPECT(waitpid(child, &state, 0) == child && WIFEXITED(state) && WEXITSTATUS(state) == 0);
+    EXPECT(poll(&readable, 1, 0) == 1);
+    OK(mailproof_queue_drain(queue, &completion, 1, &count));
+    EXPECT(count == 1 && completion.token == 1);
+    mailproof_verdict_free(completion.verdict);
     OK(mailproof_engine_shut_down(engine, 100));
     mailproof_queue_free(queue);
     mailproof_queue_free(NULL);
@@ -607,6 +838,10 @@ int main(int argc, char **argv)
     questions_are_the_callers();
     verdicts_are_explained();
     log_is_told();
-    engine_does_not_hang_after_fork();
+    spf_is_told_before_the_message();
+    results_are_folded_and_forged_ones_found();
+    messages_are_cancelled();
+    threads_take_no_signals();
+    child_of_a_fork_takes_nothing();
     return 0;
 }

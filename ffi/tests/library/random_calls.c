@@ -241,6 +241,15 @@ static void make_signer(void)
          mailproof_signer);
 }
 
+/* Reads all of a text, for the sanitizers to see. */
+static void read_text(const char *text)
+{
+    static volatile size_t total;
+
+    if (text != NULL)
+        total = total + strlen(text);
+}
+
 static void use_engine(void)
 {
     mailproof_engine *engine = ANY(engines);
@@ -248,8 +257,14 @@ static void use_engine(void)
     const char *name = NULL, *octets;
     char *text = NULL;
     size_t length, count = 77;
+    bool are_forged = false;
 
-    switch (below(9)) {
+    switch (below(10)) {
+    case 8:
+        octets = any_octets(&length);
+        if (!done(mailproof_results_are_forged(any_text(), octets, length, below(3), once_in(16) ? NULL : &are_forged)))
+            must(!are_forged, "an out pointer was written");
+        break;
     case 7:
         octets = any_octets(&length);
         done(mailproof_explain(engine, octets, length, any_envelope(&it), (uint32_t)below(2), once_in(16) ? NULL : &text));
@@ -296,7 +311,16 @@ static void use_session(void)
     size_t length;
     bool wants;
 
-    switch (below(14)) {
+    switch (below(16)) {
+    case 14:
+        done(mailproof_session_mail_from(session, any_size(sizeof it.spf), once_in(16) ? NULL : &it.spf));
+        break;
+    case 15:
+        if (done(mailproof_session_helo(session, any_size(sizeof it.spf), &it.spf))) {
+            read_text(it.spf.word);
+            read_text(it.spf.domain);
+        }
+        break;
     case 0:
         done(mailproof_session_restart(session, any_envelope(&it)));
         break;
@@ -357,7 +381,13 @@ static void use_queue(void)
     size_t length, count = 77, index;
     int descriptor = -77;
 
-    switch (below(4)) {
+    switch (below(6)) {
+    case 4:
+        done(mailproof_queue_finish(queue, ANY(sessions), number()));
+        break;
+    case 5:
+        done(mailproof_queue_cancel(queue, number()));
+        break;
     case 0:
         if (!done(mailproof_queue_descriptor(queue, once_in(16) ? NULL : &descriptor)))
             must(descriptor == -77, "an out pointer was written");
@@ -374,15 +404,6 @@ static void use_queue(void)
     }
 }
 
-/* Reads all of a text, for the sanitizers to see. */
-static void read_text(const char *text)
-{
-    static volatile size_t total;
-
-    if (text != NULL)
-        total = total + strlen(text);
-}
-
 static void use_verdict(void)
 {
     mailproof_verdict *verdict = ANY(verdicts);
@@ -395,7 +416,12 @@ static void use_verdict(void)
 
     memset(&it, 0xa5, sizeof it);
     before = it;
-    switch (below(13)) {
+    switch (below(14)) {
+    case 13:
+        if (done(mailproof_verdict_results(verdict, any_text(), (uint32_t)below(4), once_in(16) ? NULL : &json)))
+            read_text(json);
+        mailproof_text_free(json);
+        return;
     case 0:
         done(mailproof_verdict_action(verdict, once_in(16) ? NULL : &action));
         return;

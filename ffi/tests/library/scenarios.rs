@@ -182,7 +182,7 @@ fn verdicts_are_those_of_rust_through_every_way() {
     assert!(cases.expected.lines().count() > 30);
     for language in [Language::C11, Language::Cpp17] {
         let driver = compile(&source, language, &[], &folder_of_test);
-        for way in ["one", "stream", "loop", "own", "threads"] {
+        for way in ["one", "stream", "queued", "loop", "own", "threads"] {
             check(&mut Command::new(&driver), way, &cases);
         }
     }
@@ -197,7 +197,7 @@ fn verdicts_are_those_of_rust_over_the_network() {
     let folder_of_test = scratch("scenarios-network");
     let driver = compile(&folder().join("tests/library/driver.c"), Language::C11, &[], &folder_of_test);
     let cases = Cases::write(&folder_of_test, Dns::Servers, |_| true);
-    for way in ["one", "stream", "loop", "threads"] {
+    for way in ["one", "stream", "queued", "loop", "threads"] {
         check(&mut Command::new(&driver), way, &cases);
     }
 }
@@ -207,11 +207,11 @@ fn sanitizers_find_nothing() {
     let folder_of_test = scratch("scenarios-sanitized");
     let driver = compile(&folder().join("tests/library/driver.c"), Language::C11, SANITIZERS, &folder_of_test);
     let cases = Cases::write(&folder_of_test, Dns::Zone, |_| true);
-    for way in ["one", "stream", "loop", "own", "threads"] {
+    for way in ["one", "stream", "queued", "loop", "own", "threads"] {
         check(&mut Command::new(&driver), way, &cases);
     }
     let cases = Cases::write(&folder_of_test, Dns::Servers, |_| true);
-    for way in ["loop", "threads"] {
+    for way in ["loop", "queued", "threads"] {
         check(&mut Command::new(&driver), way, &cases);
     }
 }
@@ -224,7 +224,7 @@ fn valgrind_finds_nothing() {
     let folder_of_test = scratch("scenarios-valgrind");
     let driver = compile(&folder().join("tests/library/driver.c"), Language::C11, &[], &folder_of_test);
     let cases = Cases::write(&folder_of_test, Dns::Zone, |_| true);
-    for way in ["one", "stream", "loop", "own", "threads"] {
+    for way in ["one", "stream", "queued", "loop", "own", "threads"] {
         let mut valgrind = Command::new("valgrind");
         valgrind.args(["--quiet", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite"]);
         // Valgrind knows no AVX-512.

@@ -172,7 +172,7 @@ impl Load {
             for completion in completions.drain() {
                 let number = completion.token as usize;
                 let started = under_way[number].take().expect("one verdict for each message");
-                self.count(number, &completion.verdict, started);
+                self.count(number, &completion.verdict.expect("a verdict"), started);
                 (count, last) = (count - 1, Instant::now());
             }
             thread::sleep(PAUSE * 4);
