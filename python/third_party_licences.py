@@ -1,4 +1,4 @@
-"""Writes THIRD-PARTY-LICENCES.txt: every crate that the wheel is linked from, with the texts of its licences.
+"""Writes THIRD-PARTY-LICENCES.txt: all that the wheel is linked from, with the texts of its licences.
 
 Usage: python3 python/third_party_licences.py [--check]     (asks cargo; --check exits 1 where it would change)
 """
@@ -13,6 +13,14 @@ FILE = HERE / "THIRD-PARTY-LICENCES.txt"
 NAMES = ("licen", "copying", "notice", "copyright", "unlicense")
 #: What the wheels are built for.
 TARGET = "x86_64-unknown-linux-gnu"
+
+
+#: What is in the wheel and is no crate of the list.
+OTHERS = """
+The crate psl holds the Public Suffix List (https://publicsuffix.org/list/), which is under the Mozilla Public License 2.0
+(https://mozilla.org/MPL/2.0/); its source is https://publicsuffix.org/list/public_suffix_list.dat.
+The extension module holds parts of Rust's standard library (https://github.com/rust-lang/rust), MIT OR Apache-2.0,
+copyright The Rust Project contributors."""
 
 
 def run(*words: str) -> str:
@@ -49,6 +57,7 @@ def main() -> int:
         lines.append(f"{name}  {package['license'] or 'see below'}  {package['repository'] or ''}".rstrip())
         for text in texts(package):
             crates.setdefault("\n".join(line.rstrip() for line in text.splitlines()), []).append(name)
+    lines += OTHERS.splitlines()
     for text, names in crates.items():
         lines += ["", "=" * 78, "Text of: " + ", ".join(names), "", text]
     written = "\n".join(lines) + "\n"

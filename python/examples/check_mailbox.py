@@ -25,13 +25,15 @@ BAR = 40
 
 
 def messages(box: mailbox.Mailbox[mailbox.Message], months: dict[str, str]) -> Iterator[mailproof.Request]:
-    """The messages of a mailbox as they are stored; notes the month of each."""
+    """The messages of a mailbox as they were sent; notes the month of each."""
     for key in box.iterkeys():
         octets = box.get_bytes(key)
+        if isinstance(box, mailbox.mbox):
+            octets = mailproof.unquoted(octets)
         date = str(BytesHeaderParser().parsebytes(octets).get("Date", ""))
         try:
             months[str(key)] = email.utils.parsedate_to_datetime(date).strftime("%Y-%m")
-        except ValueError:
+        except (ValueError, TypeError, OverflowError):
             months[str(key)] = "no date"
         yield mailproof.Request(octets, id=str(key))
 

@@ -1,12 +1,16 @@
 //! Authentication-Results (RFC 8601), read and written.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
-use mailproof_proto::authres::{self, Layout, Version, Writer};
+use mailproof_explain::split;
+use mailproof_proto::authres::{self, AuthservId, Layout, Version, Writer};
+use mailproof_proto::message::HeaderIndex;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
+use crate::message::Octets;
 use crate::record::{Tuple, repr, to_dict};
 
 /// `ptype.name=value`: what was checked.
@@ -34,6 +38,14 @@ impl Property {
     /// Every attribute by its name.
     fn to_dict<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
         to_dict(slf.as_any(), &["ptype", "name", "value", "comment"])
+    }
+
+    fn __copy__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __deepcopy__<'py>(slf: Bound<'py, Self>, _memo: &Bound<'py, PyAny>) -> Bound<'py, Self> {
+        slf
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
@@ -84,6 +96,14 @@ impl Resinfo {
         to_dict(slf.as_any(), &["method", "result", "properties", "reason", "comment", "method_version"])
     }
 
+    fn __copy__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __deepcopy__<'py>(slf: Bound<'py, Self>, _memo: &Bound<'py, PyAny>) -> Bound<'py, Self> {
+        slf
+    }
+
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         repr(slf.as_any(), &["method", "result", "properties", "reason", "comment", "method_version"])
     }
@@ -117,15 +137,13 @@ impl AuthenticationResults {
     /// The value as it stands behind `Authentication-Results:`, quoted and escaped where needed so that no value can begin
     /// another result or field. `layout` is `folded` (CRLF and a tab), `folded-lf`, or `line`.
     ///
-    /// Raises ValueError for another layout.
+    /// Raises ValueError for another layout, and for a field whose version is None: what it means nobody knows.
     #[pyo3(signature = (layout = "line"))]
     fn to_value(&self, layout: &str) -> PyResult<String> {
-        let layout = match layout {
-            "folded" => Layout::Folded,
-            "folded-lf" => Layout::FoldedLf,
-            "line" => Layout::OneLine,
-            _ => return Err(PyValueError::new_err("layout: 'folded', 'folded-lf' or 'line'")),
-        };
+        let layout = read_layout(layout)?;
+        if self.version.is_none() {
+            return Err(PyValueError::new_err("a field whose version is no number can not be written"));
+        }
         let mut value = String::new();
         Writer::write(&mut value, &self.borrowed(), layout);
         Ok(value)
@@ -138,6 +156,14 @@ impl AuthenticationResults {
     /// Every attribute by its name.
     fn to_dict<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyDict>> {
         to_dict(slf.as_any(), &["authserv_id", "results", "version", "comment", "regular"])
+    }
+
+    fn __copy__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __deepcopy__<'py>(slf: Bound<'py, Self>, _memo: &Bound<'py, PyAny>) -> Bound<'py, Self> {
+        slf
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
@@ -173,6 +199,100 @@ impl AuthenticationResults {
             regular: self.regular,
         }
     }
+}
+
+/// The layout of a field by its word.
+///
+/// # Errors
+/// `ValueError` when there is none of that word.
+pub(crate) fn read_layout(word: &str) -> PyResult<Layout> {
+    match word {
+        "folded" => Ok(Layout::Folded),
+        "folded-lf" => Ok(Layout::FoldedLf),
+        "line" => Ok(Layout::OneLine),
+        _ => Err(PyValueError::new_err("layout: 'folded', 'folded-lf' or 'line'")),
+    }
+}
+
+/// Removes the Authentication-Results fields of a message that claim to be of this host, and gives the rest as it came.
+///
+/// `authserv_id` is the name under which this host writes such fields. Those that bear it go, those that a careless reader
+/// could take for it, and those of a version that nobody knows: before our own results are put on top, what a stranger
+/// wrote in our name has to go (RFC 8601 section 5). A field of that name that begins behind a bare CR or LF goes as well,
+/// since the next host may see a field there. Fields of other hosts stay, and so do those of an attached message.
+///
+/// `message` is taken as by `verify`; one with LF line ends comes back with CRLF.
+///
+/// Raises ValueError when `authserv_id` is none: empty, longer than 255 octets, or with white space, quotes, parentheses or
+/// semicolons in it.
+#[pyfunction]
+pub(crate) fn remove_forged<'py>(message: &Bound<'py, PyAny>, authserv_id: &str) -> PyResult<Bound<'py, PyBytes>> {
+    let py = message.py();
+    let ours = AuthservId::new(authserv_id).map_err(|error| PyValueError::new_err(format!("authserv_id: {error}")))?;
+    let octets = Octets::of(message)?;
+    let kept = py.detach(|| {
+        let (header, _) = split(&octets);
+        let mut kept = Vec::with_capacity(octets.len());
+        let mut from = 0;
+        for gone in forged_ranges(header, &ours) {
+            kept.extend_from_slice(octets.get(from..gone.start).unwrap_or_default());
+            from = from.max(gone.end);
+        }
+        kept.extend_from_slice(octets.get(from..).unwrap_or_default());
+        kept
+    });
+    Ok(PyBytes::new(py, &kept))
+}
+
+/// Where in a header block the fields are that have to go, with their line ends, from top to bottom.
+fn forged_ranges(header: &[u8], ours: &AuthservId) -> Vec<Range<usize>> {
+    let mut index = HeaderIndex::new();
+    let headers = index.scan(header);
+    let forged = authres::forged(headers, std::slice::from_ref(ours));
+    let fields = forged.filter_map(|it| headers.field(it.position)).map(|field| {
+        // A field is a part of the block.
+        let start = field.raw.as_ptr().addr() - header.as_ptr().addr();
+        start..header.len().min(start + field.raw.len() + b"\r\n".len())
+    });
+    let mut ranges: Vec<_> = fields.chain(hidden_ranges(header)).collect();
+    ranges.sort_by_key(|range| range.start);
+    ranges
+}
+
+/// Where in a header block fields of results hide behind a CR or LF that ends no line by RFC 5322 section 2.1, and does for
+/// careless readers: from there to the next line end of any kind that is no folding.
+fn hidden_ranges(header: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let at = |position: usize| header.get(position).copied();
+    let is_bare = move |position: &usize| match at(*position) {
+        Some(b'\r') => at(position + 1) != Some(b'\n'),
+        Some(b'\n') => position.checked_sub(1).and_then(at) != Some(b'\r'),
+        _ => false,
+    };
+    let bare = (0..header.len()).filter(is_bare);
+    bare.filter(|position| begins_results(header.get(position + 1..).unwrap_or_default()))
+        .map(|position| position..lenient_end(header, position + 1))
+}
+
+fn begins_results(octets: &[u8]) -> bool {
+    const NAME: &[u8] = b"Authentication-Results";
+    let Some((name, rest)) = octets.split_at_checked(NAME.len()) else { return false };
+    let colon = rest.iter().find(|octet| !matches!(octet, b' ' | b'\t'));
+    name.eq_ignore_ascii_case(NAME) && colon == Some(&b':')
+}
+
+/// Where the field that begins at `start` ends for a reader that takes CR, LF and CRLF alike.
+fn lenient_end(header: &[u8], start: usize) -> usize {
+    let mut from = start;
+    while let Some(rest) = header.get(from..)
+        && let Some(found) = rest.iter().position(|octet| matches!(octet, b'\r' | b'\n'))
+    {
+        let line_end = from + found;
+        from = line_end + if rest.get(found..).unwrap_or_default().starts_with(b"\r\n") { 2 } else { 1 };
+        if !matches!(header.get(from), Some(b' ' | b'\t')) {
+            return line_end;
+        }
+    }
+    header.len()
 }
 
 /// Reads the value of an Authentication-Results field: what follows the colon, str or bytes.

@@ -22,6 +22,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyIterator;
 use pyo3::{PyTraverseError, PyVisit};
 
+use crate::arguments::Natural;
+use crate::engine::THREADS_MAX;
 use crate::envelope::Request;
 use crate::kept::Kept;
 use crate::living::{Living, check_process, forks};
@@ -34,8 +36,6 @@ use crate::waiting::SIGNAL_TIME;
 const LOOK_AHEAD_MAX: usize = 65_536;
 /// Octets of messages that are fetched ahead; one message is, whatever its size.
 const LOOK_AHEAD_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// The most threads that may be asked for.
-const THREADS_MAX: usize = 1024;
 /// Messages that a thread takes at a time.
 const TAKEN_MAX: usize = 8;
 /// A source that has taken longer is slow: what is done is handed out before more is fetched.
@@ -132,17 +132,13 @@ impl Verdicts {
         engine: Engine,
         living: Arc<Living>,
         source: Bound<'_, PyIterator>,
-        threads: Option<usize>,
-        look_ahead: usize,
+        threads: Option<Natural>,
+        look_ahead: Natural,
     ) -> PyResult<Self> {
         let processors = thread::available_parallelism().map_or(1, usize::from);
+        let threads = threads.map(|threads| threads.count_within("threads", 1..=THREADS_MAX)).transpose()?;
         let threads = threads.unwrap_or(processors);
-        if !(1..=THREADS_MAX).contains(&threads) {
-            return Err(PyValueError::new_err(format!("threads: 1 to {THREADS_MAX}, not {threads}")));
-        }
-        if !(1..=LOOK_AHEAD_MAX).contains(&look_ahead) {
-            return Err(PyValueError::new_err(format!("look_ahead: 1 to {LOOK_AHEAD_MAX}, not {look_ahead}")));
-        }
+        let look_ahead = look_ahead.count_within("look_ahead", 1..=LOOK_AHEAD_MAX)?;
         let intake = Intake {
             source: Some(source.unbind()),
             failure: None,
@@ -273,6 +269,11 @@ impl Intake {
             if is_slow || fetched.len() == TAKEN_MAX {
                 self.put(shared, &mut fetched);
             }
+            if is_slow && self.helper_count == 0 && self.helpers_left == 0 {
+                // Nobody else does it.
+                let room = &mut self.room;
+                py.detach(|| shared.work_through(room));
+            }
             if is_slow && (!self.ready.is_empty() || shared.has_first()) {
                 break;
             }
@@ -376,6 +377,13 @@ impl Shared {
                 continue;
             }
             drop(state);
+            self.work_on(room);
+        }
+    }
+
+    /// Verifies on the caller's thread what can be without waiting.
+    fn work_through(self: &Arc<Self>, room: &mut Room) {
+        while self.lock().give_work(room) {
             self.work_on(room);
         }
     }

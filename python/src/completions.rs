@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mailproof::Engine;
 use pyo3::prelude::*;
 
+use crate::arguments::Text;
 use crate::envelope::envelope;
 use crate::kept::Kept;
 use crate::living::{Living, check_process, forks};
@@ -46,16 +47,16 @@ impl Completions {
         py: Python<'_>,
         message: &Bound<'_, PyAny>,
         ip: Option<&Bound<'_, PyAny>>,
-        helo: &str,
-        mail_from: &str,
-        id: String,
+        helo: Text,
+        mail_from: Text,
+        id: Text,
     ) -> PyResult<u64> {
         check_process(self.began)?;
         let envelope = envelope(ip, helo, mail_from)?;
         let octets = Octets::of(message)?.into_vec();
         let token = self.next_token.fetch_add(1, Ordering::Relaxed);
-        if !id.is_empty() {
-            self.ids.lock().unwrap_or_else(PoisonError::into_inner).insert(token, id);
+        if !id.0.is_empty() {
+            self.ids.lock().unwrap_or_else(PoisonError::into_inner).insert(token, id.0);
         }
         py.detach(|| self.of_engine.submit(octets, envelope, token));
         Ok(token)
@@ -64,15 +65,18 @@ impl Completions {
     /// Forgets a message; its verdict does not come unless it was reached already.
     fn cancel(&self, token: u64) {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner).remove(&token);
-        self.of_engine.cancel(token);
+        if self.began == forks() {
+            self.of_engine.cancel(token);
+        }
     }
 
-    /// The verdicts that are there, in the order in which they were reached.
-    fn drain(&self) -> Vec<(u64, Verdict)> {
+    /// The verdicts that are there, in the order in which they were reached; None for a message in which the engine met a
+    /// defect of its own.
+    fn drain(&self) -> Vec<(u64, Option<Verdict>)> {
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
         let named = |it: mailproof::network::Completion| {
             let id = ids.remove(&it.token).unwrap_or_default();
-            (it.token, Verdict::new(id, Kept::new(it.verdict)))
+            (it.token, it.verdict.ok().map(|verdict| Verdict::new(id, Kept::new(verdict))))
         };
         self.of_engine.drain().into_iter().map(named).collect()
     }

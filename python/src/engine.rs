@@ -15,6 +15,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyString};
 
+use crate::arguments::{Natural, Text};
 use crate::batch::Verdicts;
 use crate::completions::Completions;
 use crate::envelope::envelope;
@@ -34,6 +35,8 @@ pub(crate) struct Engine {
     living: Arc<Living>,
 }
 
+/// The most threads that may be asked for.
+pub(crate) const THREADS_MAX: usize = 1024;
 /// Names the I/O backend of the engine's threads; for doubt and for tests.
 const BACKEND_VARIABLE: &str = "MAILPROOF_BACKEND";
 
@@ -48,14 +51,14 @@ impl Engine {
     fn new(
         resolvers: Option<Vec<String>>,
         zone: Option<&Bound<'_, PyAny>>,
-        cache_size: Option<u64>,
+        cache_size: Option<Natural>,
         authserv_id: Option<String>,
         policy: &str,
         defer_on_temperror: bool,
         honour_length: bool,
         strictest_of_several: bool,
-        now: Option<u64>,
-        threads: Option<usize>,
+        now: Option<Natural>,
+        threads: Option<Natural>,
         backend: Option<&str>,
     ) -> PyResult<Self> {
         let mut options = Options { authserv_id: authserv_id.unwrap_or_else(host_name), ..Options::default() };
@@ -71,7 +74,11 @@ impl Engine {
         options.dkim.honour_length = honour_length;
         options.dmarc.strictest_of_several = strictest_of_several;
         let mut cache = CacheOptions::default();
-        cache.bytes_max = cache_size.unwrap_or(cache.bytes_max);
+        if let Some(size) = cache_size {
+            cache.bytes_max = size.within("cache_size", 0..=u64::MAX)?;
+        }
+        let now = now.map(|now| now.within("now", 0..=u64::MAX)).transpose()?;
+        let threads = threads.map(|threads| threads.count_within("threads", 1..=THREADS_MAX)).transpose()?;
         let builder = move || {
             let builder = mailproof::Engine::builder().options(options.clone()).cache(cache.clone());
             match now {
@@ -98,76 +105,99 @@ impl Engine {
     /// the null reverse-path; `id` the caller's name for the message. Waits for DNS answers at most 30 seconds, with the
     /// interpreter released.
     ///
+    /// A `Message` object is written anew by Python, which may differ from what was signed: where the octets are at hand,
+    /// they are the better choice. What is no UTF-8 in `helo`, `mail_from` and `id` (lone surrogates) is read as U+FFFD.
+    ///
     /// Raises TypeError or ValueError for what is no message or no address, OSError for a file that can not be read.
-    #[pyo3(signature = (message, *, ip = None, helo = "", mail_from = "", id = ""))]
+    #[pyo3(
+        signature = (message, *, ip = None, helo = Text::default(), mail_from = Text::default(), id = Text::default()),
+        text_signature = "($self, message, *, ip=None, helo='', mail_from='', id='')"
+    )]
     fn verify(
         &self,
         py: Python<'_>,
         message: &Bound<'_, PyAny>,
         ip: Option<&Bound<'_, PyAny>>,
-        helo: &str,
-        mail_from: &str,
-        id: &str,
+        helo: Text,
+        mail_from: Text,
+        id: Text,
     ) -> PyResult<Verdict> {
         let envelope = envelope(ip, helo, mail_from)?;
         let octets = Octets::of(message)?;
         let engine = self.living.engine(py)?;
         let verdict = waiting::wait(py, async { Kept::new(engine.verify_async(&octets, envelope).await) })?;
-        Ok(Verdict::new(id.to_owned(), verdict))
+        Ok(Verdict::new(id.0, verdict))
     }
 
     /// Verifies a stream of messages on several threads and gives an iterator over their verdicts, in order.
     ///
     /// `messages` is any iterable of messages, as `verify` takes them, or of `Request` objects, which have an envelope.
     /// It is consumed as verdicts are taken, at most `look_ahead` messages (1 to 65,536; 256 if not given) and 64 MiB
-    /// ahead. `threads` counts those that verify, this one included; one a processor if not given.
+    /// ahead. `threads` (1 to 1024) counts those that verify, this one included; one a processor if not given, and no more
+    /// than the processors are used: a message that waits for the DNS holds no thread.
     ///
-    /// What the iterable raises is raised behind the verdicts of what it gave before. Raises ValueError for numbers out
-    /// of range.
-    #[pyo3(signature = (messages, *, threads = None, look_ahead = 256))]
+    /// A source that waits for something itself keeps back the verdicts of what it gave before; `look_ahead=1`, or
+    /// `averify`, is for such. What the iterable raises is raised behind the verdicts of what it gave before, but
+    /// `KeyboardInterrupt`, and whatever else is no `Exception`, at once: the verdicts can still be taken then. Raises
+    /// ValueError for numbers out of range.
+    #[pyo3(
+        signature = (messages, *, threads = None, look_ahead = Natural::new(256)),
+        text_signature = "($self, messages, *, threads=None, look_ahead=256)"
+    )]
     fn verify_many(
         &self,
         py: Python<'_>,
         messages: &Bound<'_, PyAny>,
-        threads: Option<usize>,
-        look_ahead: usize,
+        threads: Option<Natural>,
+        look_ahead: Natural,
     ) -> PyResult<Verdicts> {
         Verdicts::new(self.living.engine(py)?, Arc::clone(&self.living), messages.try_iter()?, threads, look_ahead)
     }
 
     /// Begins a message that arrives piece by piece; see `Session`.
-    #[pyo3(signature = (*, ip = None, helo = "", mail_from = "", id = ""))]
+    #[pyo3(
+        signature = (*, ip = None, helo = Text::default(), mail_from = Text::default(), id = Text::default()),
+        text_signature = "($self, *, ip=None, helo='', mail_from='', id='')"
+    )]
     fn session(
         &self,
         py: Python<'_>,
         ip: Option<&Bound<'_, PyAny>>,
-        helo: &str,
-        mail_from: &str,
-        id: &str,
+        helo: Text,
+        mail_from: Text,
+        id: Text,
     ) -> PyResult<Session> {
-        Session::new(py, &self.living, envelope(ip, helo, mail_from)?, id)
+        Session::new(py, &self.living, envelope(ip, helo, mail_from)?, id.0)
     }
 
     /// Checks a client against the SPF records of MAIL FROM and HELO (RFC 7208), without a message.
     ///
     /// Waits for DNS answers at most 20 seconds. Raises TypeError or ValueError for what is no address.
-    #[pyo3(signature = (ip, *, helo = "", mail_from = ""))]
-    fn spf(&self, py: Python<'_>, ip: &Bound<'_, PyAny>, helo: &str, mail_from: &str) -> PyResult<SpfCheck> {
+    #[pyo3(
+        signature = (ip, *, helo = Text::default(), mail_from = Text::default()),
+        text_signature = "($self, ip, *, helo='', mail_from='')"
+    )]
+    fn spf(&self, py: Python<'_>, ip: &Bound<'_, PyAny>, helo: Text, mail_from: Text) -> PyResult<SpfCheck> {
         spf::check(py, &self.living.engine(py)?, envelope(Some(ip), helo, mail_from)?)
     }
 
     /// Verifies one message and tells in words how the verdict came about: every question, hash and decision.
     ///
     /// `full` shows long DNS texts whole, `color` keeps the escapes for a terminal. Otherwise as `verify`.
-    #[pyo3(signature = (message, *, ip = None, helo = "", mail_from = "", full = false, color = false))]
+    #[pyo3(
+        signature = (
+            message, *, ip = None, helo = Text::default(), mail_from = Text::default(), full = false, color = false
+        ),
+        text_signature = "($self, message, *, ip=None, helo='', mail_from='', full=False, color=False)"
+    )]
     #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
     fn explain(
         &self,
         py: Python<'_>,
         message: &Bound<'_, PyAny>,
         ip: Option<&Bound<'_, PyAny>>,
-        helo: &str,
-        mail_from: &str,
+        helo: Text,
+        mail_from: Text,
         full: bool,
         color: bool,
     ) -> PyResult<String> {

@@ -1,25 +1,31 @@
 //! What SMTP said before the message.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use mailproof::Envelope;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use crate::arguments::Text;
 use crate::message::Octets;
 
 /// The envelope of these arguments. `mail_from` may stand in angle brackets.
-pub(crate) fn envelope(ip: Option<&Bound<'_, PyAny>>, helo: &str, mail_from: &str) -> PyResult<Envelope> {
-    let bare = mail_from.strip_prefix('<').and_then(|it| it.strip_suffix('>')).unwrap_or(mail_from);
-    Ok(Envelope { ip: ip.map(address).transpose()?, helo: helo.to_owned(), mail_from: bare.to_owned() })
+pub(crate) fn envelope(ip: Option<&Bound<'_, PyAny>>, helo: Text, mail_from: Text) -> PyResult<Envelope> {
+    let bare = mail_from.0.strip_prefix('<').and_then(|it| it.strip_suffix('>')).map(str::to_owned);
+    Ok(Envelope { ip: ip.map(address).transpose()?, helo: helo.0, mail_from: bare.unwrap_or(mail_from.0) })
 }
 
-/// An address: text, or an object of the module `ipaddress`.
+/// An address: text, or an object of the module `ipaddress`. The zone of an IPv6 address (RFC 4007 section 11) is dropped:
+/// it names an interface of this host, and says nothing to others.
 fn address(ip: &Bound<'_, PyAny>) -> PyResult<IpAddr> {
     if let Ok(text) = ip.cast::<PyString>() {
-        let text = text.to_cow()?;
-        return text.parse().map_err(|_| PyValueError::new_err(format!("ip: {text:?} is no IP address")));
+        let text = text.to_string_lossy();
+        let read = match text.split_once('%') {
+            Some((address, zone)) if !zone.is_empty() => address.parse::<Ipv6Addr>().map(IpAddr::V6),
+            _ => text.parse(),
+        };
+        return read.map_err(|_| PyValueError::new_err(format!("ip: {text:?} is no IP address")));
     }
     ip.extract().map_err(|_| {
         let kind = ip.get_type().name().map_or_else(|_| String::new(), |name| name.to_string());
@@ -30,7 +36,7 @@ fn address(ip: &Bound<'_, PyAny>) -> PyResult<IpAddr> {
 /// One message with its envelope, for `verify_many`.
 ///
 /// `message` is taken as by `verify`: `bytes` are kept by reference, everything else is copied or read at once. `id` is
-/// the caller's name for it, which its verdict carries.
+/// the caller's name for it, which its verdict carries. It never changes, so that its copies are itself.
 ///
 /// Raises TypeError or ValueError for what is no message or no address, OSError for a file that can not be read.
 #[pyclass(frozen, module = "mailproof")]
@@ -44,16 +50,19 @@ pub(crate) struct Request {
 #[pymethods]
 impl Request {
     #[new]
-    #[pyo3(signature = (message, *, ip = None, helo = "", mail_from = "", id = ""))]
+    #[pyo3(
+        signature = (message, *, ip = None, helo = Text::default(), mail_from = Text::default(), id = Text::default()),
+        text_signature = "(message, *, ip=None, helo='', mail_from='', id='')"
+    )]
     fn new(
         message: &Bound<'_, PyAny>,
         ip: Option<&Bound<'_, PyAny>>,
-        helo: &str,
-        mail_from: &str,
-        id: &str,
+        helo: Text,
+        mail_from: Text,
+        id: Text,
     ) -> PyResult<Self> {
         let envelope = envelope(ip, helo, mail_from)?;
-        Ok(Self { octets: Octets::of(message)?, envelope, id: id.to_owned() })
+        Ok(Self { octets: Octets::of(message)?, envelope, id: id.0 })
     }
 
     /// Address of the SMTP client as text.
@@ -83,6 +92,14 @@ impl Request {
     /// Octets of the message.
     fn __len__(&self) -> usize {
         self.octets.len()
+    }
+
+    fn __copy__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __deepcopy__<'py>(slf: Bound<'py, Self>, _memo: &Bound<'py, PyAny>) -> Bound<'py, Self> {
+        slf
     }
 
     fn __repr__(&self) -> String {

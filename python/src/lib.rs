@@ -13,6 +13,7 @@
 //! verdict says becomes Python objects when it is read.
 #![forbid(unsafe_code)]
 
+mod arguments;
 mod authres;
 mod batch;
 mod completions;
@@ -33,7 +34,7 @@ mod waiting;
 #[pyo3::pymodule(gil_used = false)]
 mod _mailproof {
     #[pymodule_export]
-    use super::authres::{AuthenticationResults, Property, Resinfo, parse_authentication_results};
+    use super::authres::{AuthenticationResults, Property, Resinfo, parse_authentication_results, remove_forged};
     #[pymodule_export]
     use super::batch::Verdicts;
     #[pymodule_export]

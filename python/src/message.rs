@@ -12,10 +12,14 @@ use pyo3::types::PyBytes;
 /// Octets of one message; more are refused.
 const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// The octets of a message with CRLF line ends: those of a `bytes` object, or a copy.
+/// The octets of a message with CRLF line ends.
 pub(crate) enum Octets {
+    /// Those of a `bytes` object.
     Borrowed(PyBackedBytes),
+    /// A copy.
     Own(Vec<u8>),
+    /// A copy whose line ends were LF.
+    Converted(Vec<u8>),
 }
 
 impl Octets {
@@ -28,7 +32,9 @@ impl Octets {
             return Self::with_crlf(PyBackedBytes::from(bytes.clone()));
         }
         if let Ok(buffer) = PyBuffer::<u8>::get(message) {
-            return Self::with_crlf_copied(buffer.to_vec(message.py())?);
+            // It may be a view of more than there is memory.
+            check_length(buffer.len_bytes())?;
+            return Ok(Self::with_crlf_copied(buffer.to_vec(message.py())?));
         }
         let py = message.py();
         let module = py.import(pyo3::intern!(py, "mailproof._messages"))?;
@@ -40,13 +46,17 @@ impl Octets {
         check_length(bytes.len())?;
         Ok(match crlf(&bytes) {
             None => Self::Borrowed(bytes),
-            Some(converted) => Self::Own(converted),
+            Some(converted) => Self::Converted(converted),
         })
     }
 
-    fn with_crlf_copied(octets: Vec<u8>) -> PyResult<Self> {
-        check_length(octets.len())?;
-        Ok(Self::Own(crlf(&octets).unwrap_or(octets)))
+    fn with_crlf_copied(octets: Vec<u8>) -> Self {
+        crlf(&octets).map_or(Self::Own(octets), Self::Converted)
+    }
+
+    /// True when the message was stored with LF line ends.
+    pub(crate) fn had_lf(&self) -> bool {
+        matches!(self, Self::Converted(_))
     }
 
     /// The same octets once more; what is not borrowed is copied.
@@ -54,6 +64,7 @@ impl Octets {
         match self {
             Self::Borrowed(bytes) => Self::Borrowed(bytes.clone_ref(py)),
             Self::Own(octets) => Self::Own(octets.clone()),
+            Self::Converted(octets) => Self::Converted(octets.clone()),
         }
     }
 
@@ -61,7 +72,7 @@ impl Octets {
     pub(crate) fn into_vec(self) -> Vec<u8> {
         match self {
             Self::Borrowed(bytes) => bytes.to_vec(),
-            Self::Own(octets) => octets,
+            Self::Own(octets) | Self::Converted(octets) => octets,
         }
     }
 }
@@ -72,7 +83,7 @@ impl Deref for Octets {
     fn deref(&self) -> &[u8] {
         match self {
             Self::Borrowed(bytes) => bytes,
-            Self::Own(octets) => octets,
+            Self::Own(octets) | Self::Converted(octets) => octets,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Frozen objects of named values, with what Python expects of such: equality, hash, repr, a dictionary.
+//! Frozen objects of named values, with what Python expects of such: equality, hash, copy, repr, a dictionary.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
@@ -61,6 +61,18 @@ macro_rules! record {
             /// Every attribute by its name, as plain Python values.
             fn to_dict<'py>(slf: &pyo3::Bound<'py, Self>) -> pyo3::PyResult<pyo3::Bound<'py, pyo3::types::PyDict>> {
                 crate::record::to_dict(slf.as_any(), &[$(stringify!($field)),*])
+            }
+
+            /// What never changes is its own copy.
+            fn __copy__(slf: pyo3::Bound<'_, Self>) -> pyo3::Bound<'_, Self> {
+                slf
+            }
+
+            fn __deepcopy__<'py>(
+                slf: pyo3::Bound<'py, Self>,
+                _memo: &pyo3::Bound<'py, pyo3::PyAny>,
+            ) -> pyo3::Bound<'py, Self> {
+                slf
             }
 
             fn __repr__(slf: &pyo3::Bound<'_, Self>) -> pyo3::PyResult<String> {

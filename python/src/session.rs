@@ -21,7 +21,7 @@ use crate::waiting;
 #[pyclass(frozen, module = "mailproof")]
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// Taken out while it is in use, and for good when the message has ended.
+    /// Taken out while it is in use, and for good when the verdict was given.
     of_engine: Mutex<Option<mailproof::Session>>,
     id: String,
     began: u64,
@@ -30,9 +30,9 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(py: Python<'_>, living: &Arc<Living>, envelope: Envelope, id: &str) -> PyResult<Self> {
+    pub(crate) fn new(py: Python<'_>, living: &Arc<Living>, envelope: Envelope, id: String) -> PyResult<Self> {
         let session = living.engine(py)?.session(envelope);
-        let (of_engine, id) = (Mutex::new(Some(session)), id.to_owned());
+        let of_engine = Mutex::new(Some(session));
         Ok(Self { of_engine, id, began: forks(), _living: Arc::clone(living) })
     }
 
@@ -62,13 +62,18 @@ impl Session {
         Ok(())
     }
 
-    /// Ends the message and gives its verdict. Waits for DNS answers at most until 30 seconds after the session began.
+    /// Ends the message and gives its verdict. Waits for DNS answers at most 30 seconds; for those of SPF, which is asked
+    /// about when the session begins, at most until 20 seconds after that (RFC 7208 section 4.6.4).
     ///
-    /// Raises ValueError when it was called before.
+    /// What the handler of a signal raises ends the wait, not the session: `finish` can be called again. Raises ValueError
+    /// once it has given the verdict.
     fn finish(&self, py: Python<'_>) -> PyResult<Verdict> {
         let mut session = self.take()?;
-        let verdict = waiting::wait(py, async { Kept::new(session.finish_async().await.clone()) })?;
-        Ok(Verdict::new(self.id.clone(), verdict))
+        let waited = waiting::wait(py, async { Kept::new(session.finish_async().await.clone()) });
+        if waited.is_err() {
+            self.put_back(session);
+        }
+        Ok(Verdict::new(self.id.clone(), waited?))
     }
 
     /// SPF of MAIL FROM as soon as it is known, which may be before the first octet; None until then.

@@ -11,6 +11,7 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
+use crate::arguments::Natural;
 use crate::message::Octets;
 
 /// A private key, read once.
@@ -96,12 +97,13 @@ pub(crate) fn key_zone_line(record: &str, domain: &str, selector: &str) -> PyRes
     Ok(zone_line(&read_domain(domain)?, selector, record))
 }
 
-/// Signs a message with DKIM and gives the DKIM-Signature field with its CRLF, to be put in front of the message.
+/// Signs a message with DKIM and gives the DKIM-Signature field with its line end, to be put in front of the message.
 ///
-/// `message` is taken as by `verify`; one with LF line ends is signed as it will be sent, with CRLF. `key` is a
-/// `SigningKey`, or what makes one. `headers` names the fields to sign, every instance of each, From among them; if not
-/// given those of RFC 6376 section 5.4.1, some of them so that none can be added. `canonicalization` is `relaxed` or
-/// `simple` for header and body; `expire` and `now` are seconds, `now` since 1970.
+/// `message` is taken as by `verify`; one with LF line ends is signed as it will be sent, with CRLF, and its field has the
+/// line ends of the message, so that both together are whole. `key` is a `SigningKey`, or what makes one. `headers` names
+/// the fields to sign, every instance of each, From among them; if not given those of RFC 6376 section 5.4.1, some of them
+/// so that none can be added. `canonicalization` is `relaxed` or `simple` for header and body; `expire` and `now` are
+/// seconds, `now` since 1970.
 ///
 /// Raises ValueError when key, names or message allow no valid signature.
 #[pyfunction]
@@ -118,8 +120,8 @@ pub(crate) fn sign<'py>(
     identity: Option<&str>,
     headers: Option<Vec<String>>,
     canonicalization: &str,
-    expire: Option<u64>,
-    now: Option<u64>,
+    expire: Option<Natural>,
+    now: Option<Natural>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let py = message.py();
     let octets = Octets::of(message)?;
@@ -140,7 +142,8 @@ pub(crate) fn sign<'py>(
         return Err(PyValueError::new_err("headers: From must be among them (RFC 6376 section 5.4)"));
     }
     let (header_form, body_form) = forms(canonicalization)?;
-    let now = now.unwrap_or_else(seconds_now);
+    let now = now.map(|now| now.within("now", 0..=u64::MAX)).transpose()?.unwrap_or_else(seconds_now);
+    let expire = expire.map(|seconds| seconds.within("expire", 0..=u64::MAX)).transpose()?;
     let plan = SigningPlan {
         domain: &domain,
         selector,
@@ -161,6 +164,7 @@ pub(crate) fn sign<'py>(
         dkim::sign(&plan, &key.0, HeaderIndex::new().scan(header), &bodies)
     });
     let field = field.map_err(|error| PyValueError::new_err(error.to_string()))?;
+    let field = if octets.had_lf() { field.replace("\r\n", "\n") } else { field };
     Ok(PyBytes::new(py, field.as_bytes()))
 }
 

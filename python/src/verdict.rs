@@ -2,9 +2,13 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use mailproof_proto::authres::{self, Layout};
 use mailproof_proto::message::address::Author;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
+use crate::authres::read_layout;
 use crate::kept::Kept;
 use crate::record::{Tuple, repr};
 use crate::results::{ArcOutcome, Defects, DmarcOutcome, SignatureOutcome, SpfOutcome};
@@ -110,6 +114,35 @@ impl Verdict {
         &self.of_engine.authentication_results
     }
 
+    /// The Authentication-Results field to put in front of the message (RFC 8601), with its line end, folded so that no line
+    /// is long. `authserv_id` is whose results these are, the engine's if not given; `layout` is `folded` (CRLF and a tab),
+    /// `folded-lf` for a message with LF line ends, or `line`.
+    ///
+    /// Raises ValueError for another layout.
+    #[pyo3(signature = (authserv_id = None, layout = "folded"))]
+    fn results_field<'py>(
+        &self,
+        py: Python<'py>,
+        authserv_id: Option<&str>,
+        layout: &str,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let layout = read_layout(layout)?;
+        let written = &self.of_engine.authentication_results;
+        let own;
+        let authserv_id = match authserv_id {
+            Some(name) => name,
+            None => {
+                let read = authres::parse(written.as_bytes());
+                own = read.map_err(|problem| PyValueError::new_err(problem.to_string()))?.authserv_id;
+                &own
+            }
+        };
+        let mut field = "Authentication-Results: ".to_owned();
+        self.of_engine.write_authentication_results(&mut field, authserv_id, layout);
+        field.push_str(if layout == Layout::FoldedLf { "\n" } else { "\r\n" });
+        Ok(PyBytes::new(py, field.as_bytes()))
+    }
+
     /// The verdict as one line of JSON, to the octet what `mailproof verify --json` writes.
     fn to_json(&self) -> String {
         self.of_engine.to_json(&self.id)
@@ -118,6 +151,14 @@ impl Verdict {
     /// The document of `to_json()` as a dictionary.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         py.import(pyo3::intern!(py, "json"))?.call_method1(pyo3::intern!(py, "loads"), (self.to_json(),))
+    }
+
+    fn __copy__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __deepcopy__<'py>(slf: Bound<'py, Self>, _memo: &Bound<'py, PyAny>) -> Bound<'py, Self> {
+        slf
     }
 
     fn __hash__(&self) -> u64 {

@@ -13,6 +13,7 @@ from typing import Any
 
 import mailproof
 import pytest
+from mailproof import _messages
 
 from .conftest import ENVELOPE, MESSAGE, ZONE
 
@@ -187,6 +188,54 @@ def test_engines_and_loops_come_and_go() -> None:
 
 #: The selector of a loop, and the two sockets by which it wakes itself.
 LOOP_DESCRIPTORS = 3
+
+
+def test_loops_that_are_closed_with_calls_under_way_leave_nothing(silent_server: str) -> None:
+    engine = mailproof.Engine([silent_server], threads=1)
+
+    def leave() -> None:
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda *_: None)
+        task = loop.create_task(engine.averify(MESSAGE))
+        loop.run_until_complete(asyncio.sleep(0))
+        assert not task.done()
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        loop.close()
+
+    leave()
+    before = no_sockets()
+    # What is left goes with the next loop, not with the garbage.
+    gc.disable()
+    try:
+        for _ in range(50):
+            leave()
+    finally:
+        gc.enable()
+    assert len(engine._channels) == 1
+    # The engine's thread lets go of what it was asked, too.
+    until = time.monotonic() + 10
+    while no_sockets() > before:
+        assert time.monotonic() < until, no_sockets() - before
+        threading.Event().wait(0.01)
+    gc.collect()
+
+
+def test_a_file_is_read_by_another_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = mailproof.Engine(zone=ZONE)
+    (tmp_path / "message").write_bytes(MESSAGE)
+    read = _messages.octets
+    readers = set()
+
+    def octets(message: object) -> bytes:
+        readers.add(threading.get_ident())
+        return read(message)
+
+    monkeypatch.setattr("mailproof._messages.octets", octets)
+    verdict = asyncio.run(engine.averify(tmp_path / "message", **ENVELOPE))
+    assert verdict == engine.verify(MESSAGE, **ENVELOPE)
+    assert readers and threading.get_ident() not in readers
+    with pytest.raises(FileNotFoundError):
+        asyncio.run(engine.averify(tmp_path / "nothing"))
 
 
 def test_one_engine_serves_loops_of_several_threads() -> None:

@@ -40,7 +40,7 @@ def test_the_package_and_its_examples_are_typed(tmp_path: Path) -> None:
 
 
 def test_the_examples_of_the_documentation_hold() -> None:
-    results = [doctest.testmod(module) for module in (mailproof, mailproof._engine, mailproof._tables)]
+    results = [doctest.testmod(module) for module in (mailproof, mailproof._engine, mailproof._mbox, mailproof._tables)]
     assert sum(it.failed for it in results) == 0 and sum(it.attempted for it in results) >= 10
 
 
@@ -63,6 +63,7 @@ def test_the_wheel_carries_its_licences() -> None:
     others = names["THIRD-PARTY-LICENCES.txt"].locate().read_text()  # type: ignore[attr-defined]
     for crate in ("aws-lc-rs", "pyo3", "smallvec", "rustls"):
         assert f"\n{crate} " in others
+    assert "Mozilla Public License 2.0" in others and "Rust's standard library" in others
 
 
 def test_the_wheel_serves_every_later_python() -> None:

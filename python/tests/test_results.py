@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
+import signal
 from typing import Any
 
 import mailproof
@@ -34,6 +37,37 @@ def test_what_says_the_same_is_equal(verdict: mailproof.Verdict) -> None:
     assert verdict.spf == again.spf and hash(verdict.spf) == hash(again.spf)
     assert verdict != engine.verify(MESSAGE, **ENVELOPE, id="two")
     assert verdict.spf != verdict.helo and verdict != "one"
+
+
+def test_what_never_changes_is_its_own_copy(verdict: mailproof.Verdict) -> None:
+    engine = mailproof.Engine(zone=ZONE)
+    read = mailproof.parse_authentication_results(verdict.authentication_results)
+    parts: list[Any] = [verdict, verdict.spf, verdict.dmarc, verdict.arc, verdict.defects, engine.cache_statistics()]
+    parts += [engine.network_statistics(), engine.spf("192.0.2.7"), mailproof.Request(MESSAGE)]
+    parts += [read, read.results[0], read.results[0].properties[0]]
+    key = mailproof.keygen("ed25519")
+    field = mailproof.sign(MESSAGE, key=key.pem, domain="example.org", selector="s")
+    parts += engine.verify(field + MESSAGE).dkim
+    for part in parts:
+        assert copy.copy(part) is part and copy.deepcopy(part) is part
+        assert copy.deepcopy([part])[0] is part
+        with pytest.raises(TypeError):
+            pickle.dumps(part)
+
+
+def test_results_can_be_put_in_front_of_the_message(verdict: mailproof.Verdict) -> None:
+    field = verdict.results_field()
+    assert field.startswith(b"Authentication-Results: mx.example.net;\r\n\tspf=pass ") and field.endswith(b"\r\n")
+    assert verdict.results_field(layout="folded-lf") == field.replace(b"\r\n", b"\n")
+    assert verdict.results_field(layout="line") == f"Authentication-Results: {verdict.authentication_results}\r\n".encode()
+    other = verdict.results_field("mx.example.com")
+    assert other == field.replace(b"mx.example.net", b"mx.example.com")
+    read = mailproof.parse_authentication_results(field.split(b":", 1)[1].rstrip())
+    assert str(read) == verdict.authentication_results
+    odd = mailproof.Engine(zone=ZONE, authserv_id='a "b"; c').verify(MESSAGE, **ENVELOPE)
+    assert odd.results_field(layout="line") == f"Authentication-Results: {odd.authentication_results}\r\n".encode()
+    with pytest.raises(ValueError, match="layout"):
+        verdict.results_field(layout="wide")
 
 
 def test_a_verdict_is_a_document(verdict: mailproof.Verdict) -> None:
@@ -80,6 +114,29 @@ def test_a_session_gives_what_is_known_early() -> None:
     for call in (session.finish, lambda: session.push(b""), lambda: session.spf):
         with pytest.raises(ValueError, match="ended"):
             call()
+
+
+def test_a_session_that_is_interrupted_can_be_finished(fault_dns: Any) -> None:
+    class Interruption(Exception):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interruption
+
+    engine = mailproof.Engine([fault_dns(ZONE, {"fault": {"delay": {"milliseconds": 1000}}})])
+    session = engine.session(**ENVELOPE, id="one")
+    session.push(MESSAGE)
+    old = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(Interruption):
+            session.finish()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    assert session.finish() == mailproof.Engine(zone=ZONE).verify(MESSAGE, **ENVELOPE, id="one")
+    with pytest.raises(ValueError, match="ended"):
+        session.finish()
 
 
 def test_spf_alone(verdict: mailproof.Verdict) -> None:

@@ -31,7 +31,13 @@ def test_what_is_signed_verifies_and_what_is_changed_does_not(kind: str, forms: 
 def test_a_message_with_lf_is_signed_as_it_will_be_sent() -> None:
     key = mailproof.keygen("ed25519")
     keywords: dict[str, Any] = {"key": key.pem, "domain": "example.org", "selector": "s1", "now": NOW}
-    assert mailproof.sign(MESSAGE.replace(b"\r\n", b"\n"), **keywords) == mailproof.sign(MESSAGE, **keywords)
+    stored = MESSAGE.replace(b"\r\n", b"\n")
+    field = mailproof.sign(stored, **keywords)
+    assert field == mailproof.sign(MESSAGE, **keywords).replace(b"\r\n", b"\n")
+    # Both together have one kind of line ends, so that they are read as stored.
+    engine = mailproof.Engine(zone={"s1._domainkey.example.org": [{"TXT": key.record}]}, now=NOW)
+    for whole in (field + stored, bytearray(field + stored)):
+        assert engine.verify(whole).dkim[0].result == "pass"
 
 
 def test_the_field_is_that_of_the_command(tmp_path: Path) -> None:
@@ -69,6 +75,8 @@ def test_dkimpy_agrees() -> None:
         ({"headers": ["Subject"]}, "From"),
         ({"canonicalization": "loose"}, "canonicalization"),
         ({"identity": "@elsewhere.example"}, "invalid"),
+        ({"expire": -1}, "expire"),
+        ({"now": 1 << 64}, "now"),
     ],
 )
 def test_what_allows_no_valid_signature_is_refused(keywords: dict[str, Any], words: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import signal
 import threading
 import time
@@ -86,7 +87,10 @@ def test_what_the_iterable_raises_comes_behind_the_verdicts_before(engine: mailp
     assert list(engine.verify_many([])) == []
 
 
-@pytest.mark.parametrize("keywords", [{"threads": 0}, {"threads": 1025}, {"look_ahead": 0}, {"look_ahead": 65_537}])
+@pytest.mark.parametrize(
+    "keywords",
+    [{name: number} for name, most in [("threads", 1024), ("look_ahead", 65_536)] for number in (-1, 0, most + 1, 1 << 64)],
+)
 def test_numbers_out_of_range_are_refused(engine: mailproof.Engine, keywords: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(keywords))):
         engine.verify_many([], **keywords)  # type: ignore[arg-type]
@@ -109,6 +113,75 @@ def test_an_iterator_that_is_dropped_lets_go_of_everything(engine: mailproof.Eng
         assert alive() is None
     ended = wait_until(lambda: sum(thread.startswith("mailproof-batch") for thread in thread_names()) == 0)
     assert ended, thread_names()
+
+
+@pytest.mark.parametrize("threads", [1, None])
+def test_a_slow_source_keeps_back_no_verdict(engine: mailproof.Engine, threads: int | None) -> None:
+    fetched = 0
+
+    def source() -> Iterator[bytes]:
+        nonlocal fetched
+        for _ in range(300):
+            until = time.monotonic() + 0.002
+            while time.monotonic() < until:
+                pass
+            fetched += 1
+            yield MESSAGE
+
+    verdicts = engine.verify_many(source(), threads=threads)
+    next(verdicts)
+    # The second starts another thread, which has the first verdict by the third.
+    assert fetched <= 8
+    assert len(list(verdicts)) == 299
+
+
+def test_who_keeps_the_verdicts_that_its_messages_come_from_is_collected(engine: mailproof.Engine) -> None:
+    class Keeper:
+        def __init__(self) -> None:
+            self.verdicts = engine.verify_many(self.messages())
+
+        def messages(self) -> Iterator[bytes]:
+            while True:
+                yield MESSAGE
+
+    keeper = Keeper()
+    next(keeper.verdicts)
+    alive = weakref.ref(keeper)
+    del keeper
+    gc.collect()
+    assert alive() is None
+
+
+def batch_threads() -> int:
+    return sum(name.startswith("mailproof-batch") for name in thread_names())
+
+
+def test_threads_end_with_the_source(engine: mailproof.Engine) -> None:
+    assert wait_until(lambda: batch_threads() == 0)
+    verdicts = engine.verify_many(numbered(300), threads=8)
+    next(verdicts)
+    processors = len(os.sched_getaffinity(0))
+    if processors > 1:
+        assert batch_threads() > 0
+    assert len(list(verdicts)) == 299
+    assert wait_until(lambda: batch_threads() == 0), thread_names()
+    assert next(verdicts, None) is None
+
+
+def test_no_more_threads_than_processors(engine: mailproof.Engine) -> None:
+    assert wait_until(lambda: batch_threads() == 0)
+    processors = os.sched_getaffinity(0)
+    try:
+        for some in ({min(processors)}, processors):
+            os.sched_setaffinity(0, some)
+            verdicts = engine.verify_many(numbered(), threads=8)
+            for _ in range(300):
+                next(verdicts)
+                assert batch_threads() <= len(some) - 1
+            del verdicts
+            assert wait_until(lambda: batch_threads() == 0)
+    finally:
+        os.sched_setaffinity(0, processors)
 
 
 def test_other_threads_of_python_go_on_meanwhile(engine: mailproof.Engine) -> None:
@@ -219,6 +292,42 @@ def test_after_a_signal_the_iterator_goes_on(engine: mailproof.Engine) -> None:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)
+
+
+class Interrupting:
+    """300 messages, in the 100th of which somebody presses Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.given = 0
+        self.is_interrupted = False
+
+    def __iter__(self) -> Interrupting:
+        return self
+
+    def __next__(self) -> bytes:
+        if self.given == 99 and not self.is_interrupted:
+            self.is_interrupted = True
+            signal.raise_signal(signal.SIGINT)
+        if self.given == 300:
+            raise StopIteration
+        self.given += 1
+        return MESSAGE
+
+
+@pytest.mark.parametrize("is_generator", [False, True])
+def test_an_interruption_of_the_source_comes_at_once(engine: mailproof.Engine, is_generator: bool) -> None:
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        verdicts = engine.verify_many((it for it in Interrupting()) if is_generator else Interrupting())
+        taken = 0
+        with pytest.raises(KeyboardInterrupt):
+            for _ in verdicts:
+                taken += 1
+        assert taken < 99
+        # A generator that raises has ended.
+        assert taken + len(list(verdicts)) == (99 if is_generator else 300)
+    finally:
+        signal.signal(signal.SIGINT, old)
 
 
 def thread_names() -> list[str]:

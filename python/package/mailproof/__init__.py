@@ -16,7 +16,8 @@ piece by piece goes into ``Engine.session``.
 
 Verdicts are data: exceptions are for what the caller got wrong (TypeError, ValueError) and for what the system refused
 (OSError). A message is bytes, any buffer, a path object, an ``email.message.Message``, or one of a mailbox. It needs the
-line ends CRLF that it had when it was sent; one that was stored with LF is given them.
+line ends CRLF that it had when it was sent; one that was stored with LF is given them. A ``Message`` object is written
+anew by Python, which may differ from what was signed: where the octets are at hand, they are the better choice.
 """
 
 import os as _os
@@ -43,9 +44,11 @@ from ._mailproof import (
     _forked,
     keygen,
     parse_authentication_results,
+    remove_forged,
     sign,
     zone_line,
 )
+from ._mbox import unquoted
 from ._tables import rows, to_arrow, to_pandas
 
 # Threads and sockets stay with the parent: a child builds engines of its own.
@@ -73,11 +76,13 @@ __all__ = [
     "explain",
     "keygen",
     "parse_authentication_results",
+    "remove_forged",
     "rows",
     "sign",
     "spf",
     "to_arrow",
     "to_pandas",
+    "unquoted",
     "verify",
     "zone_line",
 ]

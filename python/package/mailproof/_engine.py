@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import sys
 import threading
 import weakref
@@ -36,9 +37,9 @@ class Engine(_mailproof.Engine):
     defer_on_temperror: defer a message when DMARC ends in a temporary error, instead of accepting it. honour_length: let a
     signature pass whose ``l=`` leaves octets uncovered. strictest_of_several: judge a From of several domains by the
     strictest policy. now: judge as of this moment, in seconds since 1970. threads: those that ask the DNS and serve
-    ``averify``, one a processor if not given. backend: ``auto``, ``uring`` or ``epoll``.
+    ``averify``, 1 to 1024, one a processor if not given. backend: ``auto``, ``uring`` or ``epoll``.
 
-    Raises ValueError for what is written wrong, OSError when there is no resolver or the system gives no threads.
+    Raises ValueError for what is written wrong or out of range, OSError when there is no resolver or the system gives no threads.
 
     >>> Engine(zone={"example.org": [{"TXT": "v=spf1 -all"}]}).spf("192.0.2.7", mail_from="a@example.org").spf.result
     'fail'
@@ -62,11 +63,13 @@ class Engine(_mailproof.Engine):
 
         ``messages`` is any iterable of messages, of ``Request`` objects, which have an envelope, or a mailbox, whose keys
         become the ``id`` of the verdicts. It is consumed as verdicts are taken, at most ``look_ahead`` messages (1 to
-        65,536) and 64 MiB ahead. ``threads`` counts those that verify, the calling one included; one a processor if not
-        given.
+        65,536) and 64 MiB ahead. ``threads`` (1 to 1024) counts those that verify, the calling one included; one a processor
+        if not given, and no more than the processors are used: a message that waits for the DNS holds no thread.
 
-        What the iterable raises is raised behind the verdicts of what it gave before. Raises ValueError for numbers out of
-        range.
+        A source that waits for something itself, such as a queue, keeps back the verdicts of what it gave before;
+        ``look_ahead=1``, or ``averify``, is for such. What the iterable raises is raised behind the verdicts of what it
+        gave before, but ``KeyboardInterrupt``, and whatever else is no ``Exception``, at once: the verdicts can still be
+        taken then. Raises ValueError for numbers out of range.
 
         >>> engine = Engine(zone={})
         >>> [verdict.dmarc.problem for verdict in engine.verify_many([b"From: a@b.example\\r\\n\\r\\n", b""])]
@@ -90,8 +93,10 @@ class Engine(_mailproof.Engine):
     ) -> Verdict:
         """Verifies one message as ``verify`` does, on the engine's threads, while the event loop goes on.
 
-        All calls of a loop share one descriptor, which the loop watches; none has a thread. Cancelling the task forgets
-        the message at once. Needs an event loop with ``add_reader``. Raises what ``verify`` raises.
+        All calls of a loop share one descriptor, which the loop watches; none has a thread, but that the file of a path
+        object is read by ``asyncio.to_thread``. Cancelling the task forgets the message at once. An engine with a zone
+        has no threads and verifies on the calling one, a message at a time. Needs an event loop with ``add_reader``.
+        Raises what ``verify`` raises.
 
         >>> async def check() -> str:
         ...     return (await Engine(zone={}).averify(b"From: a@b.example\\r\\n\\r\\n")).dmarc.result
@@ -108,6 +113,10 @@ class Engine(_mailproof.Engine):
             channels = self._channels
         channel = channels.get(loop)
         if channel is None:
+            # A loop that was closed with calls under way is kept alive by them, and runs none of them to its end.
+            for other in [reference() for reference in channels.keyrefs()]:
+                if other is not None and other.is_closed() and (left := channels.pop(other, None)) is not None:
+                    left.close()
             channel = channels[loop] = _Channel(self._completions(), loop)
         return await channel.verify(loop, message, ip, helo, mail_from, id)
 
@@ -115,7 +124,7 @@ class Engine(_mailproof.Engine):
 class _Channel:
     """The verdicts of one engine on their way to one event loop."""
 
-    __slots__ = ("__weakref__", "_completions", "_places", "_waiting")
+    __slots__ = ("__weakref__", "_completions", "_end", "_places", "_waiting")
 
     def __init__(self, completions: _mailproof.Completions, loop: asyncio.AbstractEventLoop) -> None:
         self._completions = completions
@@ -124,7 +133,8 @@ class _Channel:
         descriptor = completions.fileno()
         # The loop keeps the descriptor open by what it calls; when the engine goes first, it takes the reader along.
         loop.add_reader(descriptor, functools.partial(_deliver, weakref.ref(self), completions))
-        weakref.finalize(self, _leave, weakref.ref(loop), descriptor, completions).atexit = False
+        self._end = weakref.finalize(self, _leave, weakref.ref(loop), descriptor, completions)
+        self._end.atexit = False
 
     async def verify(
         self,
@@ -136,6 +146,10 @@ class _Channel:
         id: str,
     ) -> Verdict:
         async with self._places:
+            if isinstance(message, os.PathLike):
+                from ._messages import octets
+
+                message = await asyncio.to_thread(octets, message)
             token = self._completions.submit(message, ip, helo, mail_from, id)
             future: asyncio.Future[Verdict] = loop.create_future()
             self._waiting[token] = future
@@ -145,10 +159,22 @@ class _Channel:
                 if self._waiting.pop(token, None) is not None:
                     self._completions.cancel(token)
 
+    def close(self) -> None:
+        """Lets go of the descriptor, and of the calls of a loop that is closed."""
+        for token in self._waiting:
+            self._completions.cancel(token)
+        self._waiting.clear()
+        self._end()
+        del self._completions
+
     def deliver(self) -> None:
         for token, verdict in self._completions.drain():
             future = self._waiting.pop(token, None)
-            if future is not None and not future.done():
+            if future is None or future.done():
+                continue
+            if verdict is None:
+                future.set_exception(RuntimeError("a defect of the engine: the message has no verdict"))
+            else:
                 future.set_result(verdict)
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import email.message
+import io
 import mailbox
 import os
 import re
 from collections.abc import Iterator
+from email.generator import BytesGenerator
 from email.policy import EmailPolicy
 
 from ._mailproof import Request
+from ._mbox import MESSAGE_BYTES_MAX, unquoted
 
-#: Octets of a file that are read: one more than a message may have.
-FILE_BYTES_MAX = 256 * 1024 * 1024 + 1
-
-#: Lines of an mbox file that were quoted because they begin with ``From ``.
-_QUOTED = re.compile(rb"^>(?=>*From )", re.MULTILINE)
+_BARE_LF = re.compile(rb"(?<!\r)\n")
 
 
 def octets(message: object) -> bytes:
@@ -24,7 +23,8 @@ def octets(message: object) -> bytes:
         return _of_message(message)
     if isinstance(message, os.PathLike):
         with open(message, "rb") as file:
-            return file.read(FILE_BYTES_MAX)
+            # One octet more than it may have shows that it has too many.
+            return file.read(MESSAGE_BYTES_MAX + 1)
     kind = type(message).__name__
     if isinstance(message, str):
         raise TypeError("a message is bytes, or pathlib.Path for a file; a str could be either")
@@ -42,14 +42,24 @@ def of_mailbox(box: mailbox.Mailbox[mailbox.Message]) -> Iterator[Request]:
         yield Request(unquoted(stored) if is_quoted else stored, id=str(key))
 
 
-def unquoted(stored: bytes) -> bytes:
-    """A message of an mbox file as it was before lines that begin with ``From `` were quoted."""
-    return _QUOTED.sub(b"", stored)
+class _Writer(BytesGenerator):
+    """Writes text that came as text, which need not be ASCII, as UTF-8; what came as octets stays so."""
+
+    def write(self, s: str) -> None:
+        self._fp.write(s.encode("utf-8", "surrogateescape"))  # type: ignore[attr-defined]
 
 
 def _of_message(message: email.message.Message) -> bytes:
-    # Folded header fields stay as they are: signatures may cover their white space.
-    policy = message.policy
+    policy = message.policy.clone(linesep="\r\n", cte_type="8bit")
     if isinstance(policy, EmailPolicy):
-        policy = policy.clone(refold_source="none")
-    return message.as_bytes(policy=policy.clone(linesep="\r\n", max_line_length=None))
+        # Fields that were read stay as they are, since signatures may cover their white space and octets; with utf8 also
+        # those that are no ASCII. A field that the program has made is an object with a name, and is written as Python
+        # would send it.
+        is_read = not any(hasattr(value, "name") for part in message.walk() for _, value in part.raw_items())
+        policy = policy.clone(refold_source="none", utf8=is_read or policy.utf8)
+    else:
+        policy = policy.clone(max_line_length=None)
+    written = io.BytesIO()
+    _Writer(written, mangle_from_=False, policy=policy).flatten(message)
+    # Python keeps the folding of fields with odd octets as it was stored.
+    return _BARE_LF.sub(b"\r\n", written.getvalue())
