@@ -96,9 +96,24 @@ python_tests() {
         --interpreter $environment/bin/python --out $wheels
     check "the wheel is installed" $environment/bin/pip install --quiet --force-reinstall --no-deps --no-index $wheels/*.whl
     check "licences in the wheel are those of what is in it" python3 python/third_party_licences.py --check
-    say "tests of the package"
-    local sums ok bad code
-    MAILPROOF_WHEEL=$(echo "$PWD"/$wheels/*.whl) $environment/bin/python -m pytest --quiet -p no:cacheprovider python 2>&1 | tee "$log/python"
+    package_tests "tests of the package" $environment
+    [ "$long" = --long ] || return 0
+    local later
+    for later in python3.12 python3.13 python3.14; do
+        $later -c 'import venv' 2>/dev/null || continue
+        environment=target/$later-venv
+        { $later -m venv $environment && $environment/bin/pip install --quiet --disable-pip-version-check -r python/tests/requirements.txt; } \
+            >"$log/python" 2>&1 || continue
+        check "the wheel is installed for $later" $environment/bin/pip install --quiet --force-reinstall --no-deps --no-index $wheels/*.whl
+        package_tests "tests of the package, $later" $environment
+    done
+}
+
+# The tests of the Python package in an environment that has it.
+package_tests() {
+    local name=$1 environment=$2 sums ok bad code
+    say "$name"
+    MAILPROOF_WHEEL=$(echo "$PWD"/target/wheels/*.whl) $environment/bin/python -m pytest --quiet -p no:cacheprovider python 2>&1 | tee "$log/python"
     code=${PIPESTATUS[0]}
     sums=$(tail -n 1 "$log/python")
     ok=$(sed -nE 's/.*\b([0-9]+) passed.*/\1/p' <<<"$sums")

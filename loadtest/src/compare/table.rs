@@ -201,10 +201,18 @@ pub(super) fn html(findings: &Findings) -> String {
     };
     let bars = [
         ("Messages a second at most".to_owned(), of_filters(&|row| row.found.saturated.rate())),
+        (
+            "Messages a second at the knee".to_owned(),
+            of_filters(&|row| row.found.knee.as_ref().map_or(0.0, Run::rate)),
+        ),
         ("CPU a message, µs".to_owned(), of_filters(&|row| row.found.saturated.target_cpu_us().unwrap_or(0.0))),
         (
             "p99 of content to answer, ms".to_owned(),
             of_filters(&|row| milliseconds(&row.found.common.total.content, 0.99)),
+        ),
+        (
+            "p99.9 of content to answer, ms".to_owned(),
+            of_filters(&|row| milliseconds(&row.found.common.total.content, 0.999)),
         ),
         ("Memory at most, MiB".to_owned(), of_filters(&memory_mib)),
         ("Mail servers: messages a second delivered".to_owned(), of_servers(&|row| row.rate)),

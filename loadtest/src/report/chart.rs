@@ -142,6 +142,11 @@ fn steps(high: f64) -> ((f64, f64), Vec<f64>) {
     ((0.0, count * step), (0..=count as u32).map(|at| f64::from(at) * step).collect())
 }
 
+/// Round numbers from 0 to `last`, to write below a chart.
+pub(super) fn round_marks(last: f64) -> Vec<f64> {
+    steps(last).1.into_iter().filter(|mark| *mark <= last.max(0.0)).collect()
+}
+
 /// Powers of ten around everything.
 fn powers(low: f64, high: f64) -> ((f64, f64), Vec<f64>) {
     let low = low.max(1e-3).log10().floor() as i32;
@@ -179,6 +184,8 @@ mod tests {
     fn axes_are_round_and_hold_everything() {
         assert_eq!(steps(0.0), ((0.0, 1.0), vec![0.0, 0.5, 1.0]));
         assert_eq!(steps(730.0).0, (0.0, 800.0));
+        assert_eq!(round_marks(12.01), [0.0, 5.0, 10.0]);
+        assert_eq!(round_marks(0.0), [0.0]);
         assert_eq!(powers(0.3, 42.0), ((0.1, 100.0), vec![0.1, 1.0, 10.0, 100.0]));
         let numbers = [0.0, 0.0123, 0.5, 3.25, 42.0, 730.0, 7300.0, 73_000.0, 1.5e6].map(short);
         assert_eq!(numbers, ["0", "0.0123", "0.5", "3.25", "42", "730", "7300", "73k", "1.5M"]);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::chart::{Chart, Line, escape, short};
+use super::chart::{Chart, Line, escape, round_marks, short};
 use super::{Basis, PERCENTILES, Run, milliseconds, percentile};
 use crate::measure::Point;
 
@@ -128,9 +128,7 @@ fn figures(body: &mut String, run: &Run, basis: Basis) {
 fn charts(run: &Run) -> Vec<String> {
     let over_time = |title, unit, is_logarithmic, lines: Vec<Line<'_>>| {
         let last = run.points.last().map_or(1.0, |point| point.at);
-        let marks = (0..=4)
-            .map(|part| (last * f64::from(part) / 4.0, format!("{} s", short(last * f64::from(part) / 4.0))))
-            .collect();
+        let marks = round_marks(last).into_iter().map(|mark| (mark, format!("{} s", short(mark)))).collect();
         let table = time_table(title, unit, &lines, &run.points, is_logarithmic);
         Chart { title, unit, marks, lines, is_logarithmic }.to_svg(&table)
     };
@@ -210,7 +208,7 @@ fn time_table(title: &str, unit: &str, lines: &[Line<'_>], points: &[Point], of_
         let cells = lines.iter().map(|line| cell(line).unwrap_or("-".to_owned()));
         rows.push(std::iter::once(format!("{:.1}", point.at)).chain(cells).collect());
     }
-    let thinned = if step > 1 { format!(", one tick of {step}") } else { String::new() };
+    let thinned = if step > 1 { format!(", one point of {step}") } else { String::new() };
     let mut text = format!("<details><summary>As a table{thinned}</summary>");
     table(&mut text, &format!("{title}, {unit}"), &rows);
     text.push_str("</details>");
