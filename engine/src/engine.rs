@@ -22,7 +22,9 @@ use crate::cache::{Cache, CacheOptions, CacheStatistics, Hit};
 #[cfg(feature = "simulation")]
 use crate::hashing::Hashing;
 #[cfg(feature = "network")]
-use crate::network::{CompletionQueue, Completions, Gathering, Job, NetworkOptions, NetworkStatistics, Place, TlsSetup, Workers};
+use crate::network::{
+    CompletionQueue, Completions, Gathering, Job, NetworkOptions, NetworkStatistics, Place, TlsSetup, Workers,
+};
 use crate::recent::Recent;
 #[cfg(feature = "blocking-resolver")]
 use crate::resolver::BlockingResolver;

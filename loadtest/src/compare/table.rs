@@ -201,10 +201,7 @@ pub(super) fn html(findings: &Findings) -> String {
     };
     let bars = [
         ("Messages a second at most".to_owned(), of_filters(&|row| row.found.saturated.rate())),
-        (
-            "Messages a second at the knee".to_owned(),
-            of_filters(&|row| row.found.knee.as_ref().map_or(0.0, Run::rate)),
-        ),
+        ("Messages a second at the knee".to_owned(), of_filters(&|row| row.found.knee.as_ref().map_or(0.0, Run::rate))),
         ("CPU a message, µs".to_owned(), of_filters(&|row| row.found.saturated.target_cpu_us().unwrap_or(0.0))),
         (
             "p99 of content to answer, ms".to_owned(),

@@ -321,7 +321,9 @@ impl<'a> Run<'a> {
             match self.jobs.get(at).copied() {
                 Some(JobState::Submitted(began)) => {
                     let letter = self.stage.letter(self.plan.jobs[at].letter);
-                    let verdict = completion.verdict.or_else(|defect| violation(Invariant::OneReply, format!("whole message {at}: {defect}")))?;
+                    let verdict = completion
+                        .verdict
+                        .or_else(|defect| violation(Invariant::OneReply, format!("whole message {at}: {defect}")))?;
                     let found = Found::from(&verdict);
                     judge(&letter.expectation, &found, self.truth(began, now_ms)).or_else(|detail| {
                         violation(Invariant::NoFalseResult, format!("whole message {at}: {detail}"))
