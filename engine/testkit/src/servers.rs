@@ -1,11 +1,12 @@
 //! Real DNS servers for tests, where they are installed: unbound as the resolver and knot as the authority, as programs
-//! of their own on loopback, without privileges, on ports that the kernel chooses.
+//! of their own on loopback, without privileges, on ports that were free.
 
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
 
@@ -245,12 +246,22 @@ fn directory(server: &str) -> io::Result<PathBuf> {
     Ok(directory)
 }
 
-/// A port of loopback that is free for both transports at the moment.
+/// A port of loopback that is free for both transports at the moment, below those that the kernel gives away by itself: while
+/// a server starts again, none of the sockets of whoever asks it takes its port.
 fn free_port() -> io::Result<SocketAddr> {
-    loop {
-        let address = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        if TcpListener::bind(address).is_ok() && TcpStream::connect(address).is_err() {
+    static TURN: AtomicU16 = AtomicU16::new(0);
+    for _ in PORTS {
+        // Programs that run beside each other begin at different ones.
+        let turn = TURN.fetch_add(1, Ordering::Relaxed);
+        let offset = (process::id() as u16).wrapping_mul(61).wrapping_add(turn) % (PORTS.end - PORTS.start);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORTS.start + offset));
+        let is_free = UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok();
+        if is_free && TcpStream::connect(address).is_err() {
             return Ok(address);
         }
     }
+    Err(io::ErrorKind::AddrInUse.into())
 }
+
+/// Linux gives away those from 32,768 on (ip_local_port_range).
+const PORTS: Range<u16> = 20_000..32_000;
