@@ -79,7 +79,7 @@ fn compare() {
         );
         match (stage.instructions(way, Side::Rust), stage.instructions(way, Side::C)) {
             (Some(rust), Some(c)) => print!("  {rust:10.0} {c:10.0}   {:.4}", c / rust),
-            _ => print!("  no perf"),
+            _ => print!("  neither perf nor valgrind"),
         }
         println!("   1.{allowed_percent:02}");
     }
@@ -93,40 +93,47 @@ enum Side {
 
 impl Stage {
     fn run(&self, way: &str, side: Side, rounds: u32) -> Run {
-        let mut perf = Command::new("perf");
-        perf.args(["stat", "-x", ";", "-e", "instructions:u"]);
-        let has_perf = c::has("perf");
+        self.run_under(&[], way, side, rounds)
+    }
+
+    /// Runs one side under a tool that counts instructions, or under none.
+    fn run_under(&self, tool: &[&str], way: &str, side: Side, rounds: u32) -> Run {
         let own = std::env::current_exe().expect("this program");
-        let mut words = match side {
-            Side::Rust => vec![own.display().to_string(), "--rust-side".to_owned()],
-            Side::C => vec![self.program.display().to_string()],
-        };
+        let mut words: Vec<String> = tool.iter().map(|&word| word.to_owned()).collect();
+        match side {
+            Side::Rust => words.extend([own.display().to_string(), "--rust-side".to_owned()]),
+            Side::C => words.push(self.program.display().to_string()),
+        }
         words.extend([way.to_owned(), self.list.display().to_string(), self.zone.display().to_string()]);
         words.extend([self.server.addr().to_string(), rounds.to_string()]);
-        let mut command = if has_perf {
-            perf.args(&words);
-            perf
-        } else {
-            let mut plain = Command::new(&words[0]);
-            plain.args(&words[1..]);
-            plain
-        };
-        let output = c::run(&mut command);
+        let output = c::run(Command::new(&words[0]).args(&words[1..]));
         let told = String::from_utf8_lossy(&output.stdout).into_owned();
         let (nanoseconds, sum) = told.trim().split_once(' ').expect("two numbers");
         let counted = String::from_utf8_lossy(&output.stderr).into_owned();
-        let line = counted.lines().find(|line| line.contains("instructions"));
+        // perf: `123;;instructions:u;...`; callgrind: `==7== Collected : 123`.
+        let of_perf =
+            counted.lines().find(|line| line.contains("instructions")).and_then(|line| line.split(';').next());
+        let of_callgrind = counted.lines().find_map(|line| line.split_once("Collected : ")).map(|(_, count)| count);
         Run {
             nanoseconds: nanoseconds.parse().expect("a number"),
-            instructions: line.and_then(|line| line.split(';').next()?.parse().ok()),
+            instructions: of_perf.or(of_callgrind).and_then(|count| count.trim().parse().ok()),
             action_sum: sum.parse().expect("a number"),
         }
     }
 
     /// Instructions a message, what comes before the first message taken off.
     fn instructions(&self, way: &str, side: Side) -> Option<f64> {
-        let (few, many) = (self.run(way, side, 1).instructions?, self.run(way, side, 6).instructions?);
-        Some((many - few) / (5.0 * MESSAGES as f64))
+        const PERF: &[&str] = &["perf", "stat", "-x", ";", "-e", "instructions:u"];
+        // Where the processor's counters can not be had. It knows neither AVX-512 nor SHA-NI.
+        const CALLGRIND: &[&str] = &["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"];
+        let count = |tool: &[&str], rounds: u32| {
+            c::has(tool[0]).then(|| self.run_under(tool, way, side, rounds)).and_then(|run| run.instructions)
+        };
+        let between = |tool, rounds: u32| {
+            Some((count(tool, rounds + 1)? - count(tool, 1)?) / f64::from(rounds) / MESSAGES as f64)
+        };
+        // Under callgrind one thread runs at a time, and the event loop mostly waits.
+        between(PERF, 5).or_else(|| if way == "loop" { None } else { between(CALLGRIND, 1) })
     }
 }
 

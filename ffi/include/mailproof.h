@@ -243,7 +243,7 @@
 #define MAILPROOF_LAYOUT_LINE 0
 
 /**
- * In `layout`: a new line, CRLF and a tab, before each result; no line comes near the 998 octets of RFC 5322 section 2.1.1.
+ * In `layout`: a new line, CRLF and a tab, before each result, as short lines are asked for (RFC 5322 section 2.1.1).
  */
 #define MAILPROOF_LAYOUT_FOLDED 1
 

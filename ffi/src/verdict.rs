@@ -423,7 +423,7 @@ pub unsafe extern "C" fn mailproof_verdict_authentication_results(
 
 /// In `layout`: on one line.
 pub const MAILPROOF_LAYOUT_LINE: u32 = 0;
-/// In `layout`: a new line, CRLF and a tab, before each result; no line comes near the 998 octets of RFC 5322 section 2.1.1.
+/// In `layout`: a new line, CRLF and a tab, before each result, as short lines are asked for (RFC 5322 section 2.1.1).
 pub const MAILPROOF_LAYOUT_FOLDED: u32 = 1;
 /// In `layout`: the same with LF alone, for programs that keep messages so.
 pub const MAILPROOF_LAYOUT_FOLDED_LF: u32 = 2;
