@@ -105,11 +105,6 @@ impl Session {
     /// Goes on as far as the octets and the answers at hand allow, without waiting. What is missing comes out of
     /// [`Session::next_question`]; answers go into [`Session::learn`], followed by the next poll.
     pub fn poll(&mut self) -> Progress {
-        #[cfg(feature = "network")]
-        if self.asking.open_count > 0 {
-            let arrived = self.asking.gathering.take();
-            self.learn_all(arrived);
-        }
         let now = self.engine.now();
         self.verification.poll(now, &mut self.engine.source(Some(&mut self.recent), now))
     }

@@ -386,11 +386,9 @@ impl mailproof_session {
 
     /// Takes in what has arrived, without waiting.
     fn take_in(&mut self) {
-        match self.core.dns {
-            // Which asks what follows from it, after the end of the message too.
-            Dns::Network => self.session.push(&[]),
-            Dns::Zone | Dns::Caller => drop(self.session.poll()),
-        }
+        // With the engine's own DNS, which asks what follows from it, after the end of the message too.
+        self.session.push(&[]);
+        self.session.poll();
     }
 
     /// The message goes its own way from here, and is finished as far as this session is concerned.

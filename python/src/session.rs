@@ -80,6 +80,8 @@ impl Session {
     #[getter]
     fn spf(&self) -> PyResult<Option<SpfOutcome>> {
         let mut session = self.take()?;
+        // Takes in what has arrived and asks what follows from it.
+        session.push(&[]);
         session.poll();
         let outcome = session.spf().map(SpfOutcome::from);
         self.put_back(session);

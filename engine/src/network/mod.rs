@@ -7,6 +7,7 @@ mod jobs;
 mod ring;
 mod seeds;
 mod servers;
+mod signals;
 mod sockets;
 #[cfg_attr(not(feature = "dns-over-tls"), path = "tls_absent.rs")]
 mod tls;

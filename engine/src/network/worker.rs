@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use mailproof_io::{Backend, Driver, DriverError, Event, SocketId};
 use mailproof_proto::dns::{Answer, Failure, Question};
 use mailproof_proto::time::Timestamp;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
 use super::calls::{CompletionQueue, Gathering};
 use super::hosting::{ConversationId, Conversations};
@@ -22,6 +21,7 @@ use super::inquiries::Inquiries;
 use super::jobs::{Job, JobId, Jobs, Slice};
 use super::ring::guarded;
 use super::seeds::Seeds;
+use super::signals::without_signals;
 use super::sockets::{LinkStep, Role, Sockets};
 use super::tls::{TlsSetup, TlsTrouble};
 use super::{NetworkOptions, NetworkStatistics};
@@ -879,22 +879,6 @@ impl Drop for Counted {
         self.connections.fetch_sub(1, Ordering::Relaxed);
         self.inbox.waker.wake();
     }
-}
-
-/// Starts a thread that no signal of the process comes to: those are for the program's own threads, which may block them
-/// later, wait for them, or read them from a descriptor. What a thread does to itself still reaches its handler.
-fn without_signals<R>(start: impl FnOnce() -> R) -> R {
-    let mut blocked = SigSet::all();
-    for own in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGTRAP, Signal::SIGSYS] {
-        blocked.remove(own);
-    }
-    // Neither fails for sets that the library made.
-    let before = blocked.thread_swap_mask(SigmaskHow::SIG_SETMASK);
-    let started = start();
-    if let Ok(before) = before {
-        let _ = before.thread_set_mask();
-    }
-    started
 }
 
 fn peer_of(stream: &OwnedFd) -> Peer {

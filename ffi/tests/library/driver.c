@@ -235,24 +235,15 @@ static int drain(test_case *it, size_t index)
     return (int)count;
 }
 
-/* Every message twice, all of them at once. */
-static void verify_by_loop(void)
+/* Waits by the descriptors of the queues until so many verdicts have come. */
+static void drain_all(size_t open)
 {
     struct pollfd descriptors[CASES_MAX];
-    size_t index, open = 0;
+    size_t index;
 
     for (index = 0; index < case_count; index++) {
-        test_case *it = &cases[index];
-        mailproof_envelope envelope = envelope_of(it);
-        size_t round;
-        check(mailproof_queue_new(it->engine, 2, &it->queue), it->name);
-        check(mailproof_queue_descriptor(it->queue, &descriptors[index].fd), it->name);
+        check(mailproof_queue_descriptor(cases[index].queue, &descriptors[index].fd), cases[index].name);
         descriptors[index].events = POLLIN;
-        for (round = 0; round < 2; round++, open++)
-            check(mailproof_queue_submit(it->queue, it->message, it->length, &envelope, index + round * CASES_MAX),
-                  it->name);
-        if (mailproof_queue_submit(it->queue, it->message, it->length, &envelope, 0) != MAILPROOF_STATUS_FULL)
-            fail(it->name, "takes more than it has room for");
     }
     while (open > 0) {
         if (poll(descriptors, (nfds_t)case_count, -1) < 0)
@@ -261,6 +252,25 @@ static void verify_by_loop(void)
             if (descriptors[index].revents != 0)
                 open -= (size_t)drain(&cases[index], index);
     }
+}
+
+/* Every message twice, all of them at once. */
+static void verify_by_loop(void)
+{
+    size_t index, open = 0;
+
+    for (index = 0; index < case_count; index++) {
+        test_case *it = &cases[index];
+        mailproof_envelope envelope = envelope_of(it);
+        size_t round;
+        check(mailproof_queue_new(it->engine, 2, &it->queue), it->name);
+        for (round = 0; round < 2; round++, open++)
+            check(mailproof_queue_submit(it->queue, it->message, it->length, &envelope, index + round * CASES_MAX),
+                  it->name);
+        if (mailproof_queue_submit(it->queue, it->message, it->length, &envelope, 0) != MAILPROOF_STATUS_FULL)
+            fail(it->name, "takes more than it has room for");
+    }
+    drain_all(open);
 }
 #endif
 
@@ -305,26 +315,17 @@ static void verify_interleaved(void)
 /* Messages that come in pieces, and verdicts that come through a queue. */
 static void verify_queued(void)
 {
-    struct pollfd descriptors[CASES_MAX];
     size_t index, open = case_count;
 
     push_interleaved();
     for (index = 0; index < case_count; index++) {
         test_case *it = &cases[index];
         check(mailproof_queue_new(it->engine, 1, &it->queue), it->name);
-        check(mailproof_queue_descriptor(it->queue, &descriptors[index].fd), it->name);
-        descriptors[index].events = POLLIN;
         check(mailproof_queue_finish(it->queue, it->session, index), it->name);
         if (mailproof_queue_finish(it->queue, it->session, index) != MAILPROOF_STATUS_WRONG_STATE)
             fail(it->name, "a message ends twice");
     }
-    while (open > 0) {
-        if (poll(descriptors, (nfds_t)case_count, -1) < 0)
-            fail("poll", "failed");
-        for (index = 0; index < case_count; index++)
-            if (descriptors[index].revents != 0)
-                open -= (size_t)drain(&cases[index], index);
-    }
+    drain_all(open);
 }
 #endif
 
