@@ -2,6 +2,7 @@
 
 mod calls;
 mod hosting;
+mod inbox;
 mod inquiries;
 mod jobs;
 mod ring;

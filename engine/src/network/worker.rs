@@ -6,7 +6,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -17,8 +17,9 @@ use mailproof_proto::time::Timestamp;
 
 use super::calls::{CompletionQueue, Gathering};
 use super::hosting::{ConversationId, Conversations};
+use super::inbox::{Inbox, Local, Message, Published};
 use super::inquiries::Inquiries;
-use super::jobs::{Job, JobId, Jobs, Slice};
+use super::jobs::{Job, Jobs, Slice};
 use super::ring::guarded;
 use super::seeds::Seeds;
 use super::signals::without_signals;
@@ -44,99 +45,6 @@ pub(crate) struct Workers {
 struct Thread {
     inbox: Arc<Inbox>,
     handle: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What other threads want of a worker.
-#[derive(Debug)]
-struct Inbox {
-    /// `None` once the thread is gone.
-    messages: Mutex<Option<Vec<Message>>>,
-    /// The thread is about to end and has no work left. It waits for its peers, whose questions may be its to ask.
-    is_done: AtomicBool,
-    waker: mailproof_io::Waker,
-    statistics: Published,
-}
-
-/// Figures that others may read at any time.
-#[derive(Debug, Default)]
-struct Published {
-    figures: Mutex<NetworkStatistics>,
-    driver: Mutex<mailproof_io::Statistics>,
-    has_answered: AtomicBool,
-    prefetches: AtomicU64,
-    backend: Mutex<Option<Backend>>,
-    tls_trouble: Mutex<Option<TlsTrouble>>,
-}
-
-enum Message {
-    /// A caller wants these answers.
-    Ask {
-        questions: Vec<Question>,
-        gathering: Arc<Gathering>,
-    },
-    /// Another worker wants this answer.
-    AskFor {
-        question: Question,
-        worker: usize,
-        waiter: Local,
-    },
-    /// This worker wanted this answer.
-    Answered {
-        question: Question,
-        answer: Answer,
-        waiter: Local,
-    },
-    /// The answer is about to expire and still in use.
-    Prefetch(Question),
-    Verify(Job),
-    /// Nobody wants this verdict any more.
-    Cancel {
-        token: u64,
-        queue: Arc<CompletionQueue>,
-    },
-    /// Work of somebody whose thread has other things to do.
-    #[cfg(feature = "tokio-uring")]
-    Run(Box<dyn FnOnce() + Send>),
-    Listen {
-        listener: OwnedFd,
-        service: Arc<dyn Service>,
-    },
-    Converse {
-        stream: OwnedFd,
-        service: Arc<dyn Service>,
-    },
-    /// No more work, and an end at this moment at the latest.
-    Stop(Instant),
-}
-
-impl Message {
-    /// There is no thread to take it: whoever waits is told.
-    fn refuse(self) {
-        match self {
-            Self::Ask { questions, gathering } => {
-                for question in questions {
-                    gathering.deliver(question, Answer::failed(Failure::Unreachable));
-                }
-            }
-            Self::Verify(job) => job.refuse(),
-            #[cfg(feature = "tokio-uring")]
-            Self::Run(work) => work(),
-            _ => {}
-        }
-    }
-}
-
-impl std::fmt::Debug for Message {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Message")
-    }
-}
-
-/// Somebody of the same worker who waits for an answer.
-#[derive(Clone, Copy, Debug)]
-enum Local {
-    Job(JobId),
-    Conversation(ConversationId),
 }
 
 /// Anybody who waits for an answer.
@@ -363,36 +271,6 @@ impl Workers {
                 let _ = handle.join();
             }
         }
-    }
-}
-
-impl Inbox {
-    fn put(&self, message: Message) {
-        if let Some(message) = self.offer(message) {
-            message.refuse();
-        }
-    }
-
-    /// Gives the message back when the thread is gone.
-    fn offer(&self, message: Message) -> Option<Message> {
-        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *messages {
-            Some(messages) => messages.push(message),
-            None => return Some(message),
-        }
-        drop(messages);
-        self.waker.wake();
-        None
-    }
-
-    fn take(&self) -> Vec<Message> {
-        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-        messages.as_mut().map(std::mem::take).unwrap_or_default()
-    }
-
-    /// Takes what is there and no more from now on.
-    fn close(&self) -> Vec<Message> {
-        self.messages.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
     }
 }
 
