@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mailproof_proto::authres::{
     AuthenticationResults, AuthresProblem, AuthservId, AuthservIdError, Forged, Layout, Property, Resinfo, Version,
-    Writer, arc_instance, forged, parse, parse_arc,
+    Writer, arc_instance, forged, parse, parse_arc, without_forged,
 };
 use mailproof_proto::limits::{
     AUTHRES_KEYWORD_BYTES_MAX, AUTHRES_PROPERTIES_MAX, AUTHRES_RESULTS_MAX, AUTHRES_VALUE_BYTES_MAX,
@@ -463,5 +463,19 @@ proptest! {
             let out = write(&found, Layout::Folded);
             prop_assert!(parse(out.as_bytes()).is_ok(), "{:?}", out);
         }
+    }
+}
+
+#[test]
+fn a_header_is_left_without_what_claims_to_be_ours() {
+    let ours = [AuthservId::new("mx.example.net").unwrap()];
+    for (header, kept) in [
+        ("A: 1\r\nAuthentication-Results: mx.example.net; spf=pass\r\nB: 2\r\n", "A: 1\r\nB: 2\r\n"),
+        ("authentication-results : (x) MX.example.net.\r\n\t; spf=pass\r\nB: 2\r\n", "B: 2\r\n"),
+        ("A: 1\rAuthentication-Results: b.example; spf=pass\r\nB: 2\r\n", "A: 1\r\nB: 2\r\n"),
+        ("Authentication-Results: b.example; spf=pass\r\n", "Authentication-Results: b.example; spf=pass\r\n"),
+        ("", ""),
+    ] {
+        assert_eq!(String::from_utf8_lossy(&without_forged(header.as_bytes(), &ours)), kept, "{header:?}");
     }
 }

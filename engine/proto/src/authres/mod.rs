@@ -6,9 +6,11 @@
 mod forged;
 mod grammar;
 mod outcome;
+mod removal;
 mod write;
 
 pub use forged::{AuthservId, AuthservIdError, Forged, forged};
+pub use removal::without_forged;
 pub use write::{Layout, Writer};
 
 use std::borrow::Cow;
