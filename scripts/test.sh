@@ -100,10 +100,16 @@ python_tests() {
     [ "$long" = --long ] || return 0
     local later
     for later in python3.12 python3.13 python3.14; do
-        $later -c 'import venv' 2>/dev/null || continue
+        $later -c 'import venv' 2>/dev/null || { printf '%s is not there: the package is not tested with it\n' "$later"; continue; }
         environment=target/$later-venv
         { $later -m venv $environment && $environment/bin/pip install --quiet --disable-pip-version-check -r python/tests/requirements.txt; } \
-            >"$log/python" 2>&1 || continue
+            >"$log/python" 2>&1 ||
+            {
+                tail -n 5 "$log/python"
+                printf 'SKIPPED: what the tests of the package need can not be installed for %s\n' "$later"
+                skipped=$((skipped + 1))
+                continue
+            }
         check "the wheel is installed for $later" $environment/bin/pip install --quiet --force-reinstall --no-deps --no-index $wheels/*.whl
         package_tests "tests of the package, $later" $environment
     done
