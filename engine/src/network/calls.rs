@@ -106,12 +106,20 @@ pub struct Completion {
 }
 
 /// Verdicts that were reached, and who is to be told: a descriptor, a task, or both.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct CompletionQueue {
     event: Option<Arc<OwnedFd>>,
     state: Mutex<Completed>,
     /// Messages that nobody wanted any more before they had their verdict.
     forgotten_count: AtomicU64,
+    /// Whose descriptor and locks these are.
+    process: u32,
+}
+
+impl Default for CompletionQueue {
+    fn default() -> Self {
+        Self { event: None, state: Mutex::default(), forgotten_count: AtomicU64::new(0), process: std::process::id() }
+    }
 }
 
 /// The place of a message in its queue: whatever becomes of the message, whoever submitted it hears of it once, unless it
@@ -151,7 +159,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if self.is_open {
+        // The copy that a child of a fork has is none of a message: the parent has that, and hears of it.
+        if self.is_open && std::process::id() == self.queue.process {
             self.queue.push(Completion { token: self.token, verdict: Err(Defect) });
         }
     }
