@@ -5,7 +5,7 @@
 //! between the iterable and the caller is bounded by messages and by octets.
 //!
 //! Cost of a message beside its verification: a place in a queue under a lock (0.1 µs, taken for several messages at a
-//! time), its verdict boxed, two switches of the interpreter's lock for half a window of messages.
+//! time), its verdict boxed, two switches of the interpreter's lock for as many messages as a thread takes at a time.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -226,10 +226,8 @@ impl Intake {
                 self.under_way_bytes -= bytes;
                 return Ok(Some(Verdict::new(id, done.verdict)));
             }
-            // The others should find something to do while this thread hands out what is done.
-            let left = if self.helper_count == 0 { 0 } else { self.look_ahead / 4 };
             let room = &mut self.room;
-            py.detach(|| shared.help(room, left, Instant::now() + SIGNAL_TIME));
+            py.detach(|| shared.help(room, Instant::now() + SIGNAL_TIME));
             py.check_signals()?;
         }
     }
@@ -356,13 +354,12 @@ impl Shared {
         ready.extend(state.verdicts.drain(..count).flatten());
     }
 
-    /// Verifies on the caller's thread until the first verdict is there and no more than `left` messages wait, or it is
-    /// time to see to signals.
-    fn help(self: &Arc<Self>, room: &mut Room, left: usize, until: Instant) {
+    /// Verifies on the caller's thread until the first verdict is there, or it is time to see to signals. No longer:
+    /// verdicts that wait to be handed out push what verification uses out of the processor's cache.
+    fn help(self: &Arc<Self>, room: &mut Room, until: Instant) {
         loop {
             let mut state = self.lock();
-            let has_first = state.has_first();
-            if has_first && state.pending.len() <= left {
+            if state.has_first() {
                 return;
             }
             let now = Instant::now();
@@ -370,9 +367,6 @@ impl Shared {
                 return;
             }
             if !state.give_work(room) {
-                if has_first {
-                    return;
-                }
                 drop(self.news.wait_timeout(state, until - now));
                 continue;
             }
