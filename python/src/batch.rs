@@ -60,8 +60,8 @@ struct Intake {
     source: Option<Py<PyIterator>>,
     /// What fetching raised, told behind the verdicts of what came before.
     failure: Option<PyErr>,
-    /// The messages that are under way, and their octets.
-    under_way: VecDeque<(String, usize)>,
+    /// The octets of the messages that are under way.
+    under_way: VecDeque<usize>,
     under_way_bytes: usize,
     /// Verdicts taken from the threads, in order, that the caller has not asked for.
     ready: VecDeque<Done>,
@@ -98,14 +98,18 @@ struct State {
 
 struct Entry {
     number: u64,
-    octets: Octets,
-    envelope: Envelope,
+    item: Item,
 }
 
-/// A verdict, and the octets that only a thread of Python should let go of.
+/// A message as the iterable gave it. It belongs to Python, so a thread of Python should let go of it.
+enum Item {
+    Request(Py<Request>),
+    Message(Octets),
+}
+
 struct Done {
     verdict: Kept,
-    _octets: Option<Octets>,
+    item: Item,
 }
 
 /// The rest of a verification.
@@ -114,7 +118,7 @@ type Awaited = dyn Future<Output = Kept> + Send;
 /// A message that waits for answers.
 struct Waiting {
     number: u64,
-    verdict: Mutex<Option<Pin<Box<Awaited>>>>,
+    verdict: Mutex<Option<(Pin<Box<Awaited>>, Item)>>,
     shared: Weak<Shared>,
 }
 
@@ -222,9 +226,8 @@ impl Intake {
                 shared.take_ready(&mut self.ready);
             }
             if let Some(done) = self.ready.pop_front() {
-                let (id, bytes) = self.under_way.pop_front().unwrap_or_default();
-                self.under_way_bytes -= bytes;
-                return Ok(Some(Verdict::new(id, done.verdict)));
+                self.under_way_bytes -= self.under_way.pop_front().unwrap_or_default();
+                return Ok(Some(Verdict::new(done.item.id().to_owned(), done.verdict)));
             }
             let room = &mut self.room;
             py.detach(|| shared.help(room, Instant::now() + SIGNAL_TIME));
@@ -244,11 +247,11 @@ impl Intake {
         let mut fetched = Vec::with_capacity(TAKEN_MAX);
         let mut interruption = None;
         while self.under_way.len() < self.look_ahead && self.under_way_bytes < LOOK_AHEAD_BYTES_MAX {
-            match source.next().map(|item| item.and_then(|item| entry(&item))) {
-                Some(Ok((octets, envelope, id))) => {
-                    self.under_way_bytes += octets.len();
-                    self.under_way.push_back((id, octets.len()));
-                    fetched.push((octets, envelope));
+            match source.next().map(|given| given.and_then(|given| Item::of(&given))) {
+                Some(Ok(item)) => {
+                    self.under_way_bytes += item.octets().len();
+                    self.under_way.push_back(item.octets().len());
+                    fetched.push(item);
                 }
                 Some(Err(failure)) if !failure.is_instance_of::<PyException>(py) => {
                     interruption = Some(failure);
@@ -281,7 +284,7 @@ impl Intake {
     }
 
     /// Gives messages to the threads.
-    fn put(&mut self, shared: &Arc<Shared>, fetched: &mut Vec<(Octets, Envelope)>) {
+    fn put(&mut self, shared: &Arc<Shared>, fetched: &mut Vec<Item>) {
         if fetched.is_empty() {
             return;
         }
@@ -303,14 +306,36 @@ impl Intake {
     }
 }
 
-/// A message as the iterable gave it.
-fn entry(item: &Bound<'_, PyAny>) -> PyResult<(Octets, Envelope, String)> {
-    match item.cast::<Request>() {
-        Ok(request) => {
-            let request = request.get();
-            Ok((request.octets.share(item.py()), request.envelope.clone(), request.id.clone()))
+impl Item {
+    /// # Errors
+    /// Those of [`Octets::of`].
+    fn of(given: &Bound<'_, PyAny>) -> PyResult<Self> {
+        match given.cast::<Request>() {
+            Ok(request) => Ok(Self::Request(request.clone().unbind())),
+            Err(_) => Octets::of(given).map(Self::Message),
         }
-        Err(_) => Ok((Octets::of(item)?, Envelope::default(), String::new())),
+    }
+
+    fn octets(&self) -> &Octets {
+        match self {
+            Self::Request(request) => &request.get().octets,
+            Self::Message(octets) => octets,
+        }
+    }
+
+    /// For the thread that judges it, which lets go of it too.
+    fn envelope(&self) -> Envelope {
+        match self {
+            Self::Request(request) => request.get().envelope.clone(),
+            Self::Message(_) => Envelope::default(),
+        }
+    }
+
+    fn id(&self) -> &str {
+        match self {
+            Self::Request(request) => &request.get().id,
+            Self::Message(_) => "",
+        }
     }
 }
 
@@ -320,12 +345,12 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, fetched: &mut Vec<(Octets, Envelope)>) {
+    fn put(&self, fetched: &mut Vec<Item>) {
         let mut state = self.lock();
-        for (octets, envelope) in fetched.drain(..) {
+        for item in fetched.drain(..) {
             let number = state.first + state.verdicts.len() as u64;
             state.verdicts.push_back(None);
-            state.pending.push_back(Entry { number, octets, envelope });
+            state.pending.push_back(Entry { number, item });
         }
         drop(state);
         self.work.notify_all();
@@ -399,9 +424,9 @@ impl Shared {
 
     fn work_on(self: &Arc<Self>, room: &mut Room) {
         if let Some(waiting) = room.woken.take()
-            && let Some(verdict) = waiting.poll()
+            && let Some(done) = waiting.poll()
         {
-            room.done.push((waiting.number, Done { verdict, _octets: None }));
+            room.done.push((waiting.number, done));
         }
         let mut taken = mem::take(&mut room.taken);
         for entry in taken.drain(..) {
@@ -423,20 +448,21 @@ impl Shared {
     }
 
     fn verify(self: &Arc<Self>, entry: Entry, room: &mut Room) {
-        let Entry { number, octets, envelope } = entry;
+        let Entry { number, item } = entry;
         let mut session = room.session.take().unwrap_or_else(|| Box::new(self.engine.session(Envelope::default())));
-        session.take_whole(&octets, envelope);
+        session.take_whole(item.octets(), item.envelope());
         if session.poll() == Progress::Done {
             if let Some(verdict) = session.take_verdict().map(Kept::new) {
-                room.done.push((number, Done { verdict, _octets: Some(octets) }));
+                room.done.push((number, Done { verdict, item }));
             }
             room.session = Some(session);
             return;
         }
         let verdict = Box::pin(async move { Kept::new(session.finish_async().await.clone()) });
+        let verdict: (Pin<Box<Awaited>>, Item) = (verdict, item);
         let waiting = Arc::new(Waiting { number, verdict: Mutex::new(Some(verdict)), shared: Arc::downgrade(self) });
-        if let Some(verdict) = waiting.poll() {
-            room.done.push((number, Done { verdict, _octets: Some(octets) }));
+        if let Some(done) = waiting.poll() {
+            room.done.push((number, done));
         }
     }
 }
@@ -460,14 +486,13 @@ impl State {
 
 impl Waiting {
     /// The verdict, when the last answers have come.
-    fn poll(self: &Arc<Self>) -> Option<Kept> {
-        let mut future = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
+    fn poll(self: &Arc<Self>) -> Option<Done> {
+        let mut awaited = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
         let waker = Waker::from(Arc::clone(self));
-        let Poll::Ready(verdict) = future.as_mut()?.as_mut().poll(&mut Context::from_waker(&waker)) else {
+        let Poll::Ready(verdict) = awaited.as_mut()?.0.as_mut().poll(&mut Context::from_waker(&waker)) else {
             return None;
         };
-        *future = None;
-        Some(verdict)
+        awaited.take().map(|(_, item)| Done { verdict, item })
     }
 }
 

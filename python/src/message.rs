@@ -59,15 +59,6 @@ impl Octets {
         matches!(self, Self::Converted(_))
     }
 
-    /// The same octets once more; what is not borrowed is copied.
-    pub(crate) fn share(&self, py: Python<'_>) -> Self {
-        match self {
-            Self::Borrowed(bytes) => Self::Borrowed(bytes.clone_ref(py)),
-            Self::Own(octets) => Self::Own(octets.clone()),
-            Self::Converted(octets) => Self::Converted(octets.clone()),
-        }
-    }
-
     /// The octets for keeps.
     pub(crate) fn into_vec(self) -> Vec<u8> {
         match self {
