@@ -251,6 +251,9 @@ pub struct CompareArguments {
     /// Where the packages of the rivals are (scripts/rivals.sh)
     #[arg(long, value_name = "DIR", default_value = crate::compare::RIVALS)]
     pub rivals: PathBuf,
+    /// Write the bars of the page as one picture
+    #[arg(long, value_name = "FILE", help_heading = "Report")]
+    pub svg: Option<PathBuf>,
     /// Where the report goes.
     #[command(flatten)]
     pub output: OutputArguments,

@@ -172,6 +172,7 @@ pub fn run(arguments: &CompareArguments) -> Result<Outcome, Trouble> {
     print!("{}", table::text(&findings));
     write_file(arguments.output.json.as_deref(), || table::json(&findings).to_string())?;
     write_file(arguments.output.html.as_deref(), || table::html(&findings))?;
+    write_file(arguments.svg.as_deref(), || table::svg(&findings))?;
     Ok(outcome(&findings, interrupted(&settings)))
 }
 

@@ -1,9 +1,11 @@
 //! A run as numbers: what it found, for people, for programs, and as a page.
 
+mod bars;
 mod chart;
 mod html;
 mod json;
 
+pub use self::bars::{Bars, picture};
 pub use self::html::{page, table_page};
 pub use self::json::to_json;
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{FilterRow, Findings, PostfixRow};
 use crate::drive::LATE_SHARE_MAX;
-use crate::report::{Basis, Run, milliseconds, percentile, table_page, to_json};
+use crate::report::{Bars, Basis, Run, milliseconds, percentile, picture, table_page, to_json};
 use crate::target::Claims;
 
 const FILTER_HEAD: [&str; 11] = [
@@ -193,13 +193,24 @@ pub(super) fn json(findings: &Findings) -> Value {
 
 pub(super) fn html(findings: &Findings) -> String {
     let tables = [("Filters".to_owned(), filter_rows(findings)), ("Mail servers".to_owned(), postfix_rows(findings))];
+    table_page("Comparison", &lead(findings), &tables, &bars(findings))
+}
+
+pub(super) fn svg(findings: &Findings) -> String {
+    let machine = &findings.machine;
+    let commit = machine.commit.as_deref().unwrap_or("unknown");
+    let title = format!("Filters for mail servers with one stream, at {commit}; each scale begins at 0");
+    picture(&title, &bars(findings))
+}
+
+fn bars(findings: &Findings) -> [Bars; 8] {
     let of_filters = |value: &dyn Fn(&FilterRow) -> f64| {
         findings.filters.iter().map(|row| (row.name.to_owned(), value(row))).collect::<Vec<_>>()
     };
     let of_servers = |value: &dyn Fn(&PostfixRow) -> f64| {
         findings.postfix.iter().map(|row| (row.name.to_owned(), value(row))).collect::<Vec<_>>()
     };
-    let bars = [
+    [
         ("Messages a second at most".to_owned(), of_filters(&|row| row.found.saturated.rate())),
         ("Messages a second at the knee".to_owned(), of_filters(&|row| row.found.knee.as_ref().map_or(0.0, Run::rate))),
         ("CPU a message, µs".to_owned(), of_filters(&|row| row.found.saturated.target_cpu_us().unwrap_or(0.0))),
@@ -214,6 +225,5 @@ pub(super) fn html(findings: &Findings) -> String {
         ("Memory at most, MiB".to_owned(), of_filters(&memory_mib)),
         ("Mail servers: messages a second delivered".to_owned(), of_servers(&|row| row.rate)),
         ("Mail servers: CPU a message, µs".to_owned(), of_servers(&|row| row.cpu_us)),
-    ];
-    table_page("Comparison", &lead(findings), &tables, &bars)
+    ]
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::chart::{Chart, Line, escape, round_marks, short};
-use super::{Basis, PERCENTILES, Run, milliseconds, percentile};
+use super::{Bars, Basis, PERCENTILES, Run, milliseconds, percentile};
 use crate::measure::Point;
 
 /// The page of one or several runs.
@@ -18,12 +18,7 @@ pub fn page(title: &str, runs: &[(Run, Basis)]) -> String {
 
 /// The page of a table, with its charts.
 #[must_use]
-pub fn table_page(
-    title: &str,
-    lead: &str,
-    tables: &[(String, Vec<Vec<String>>)],
-    bars: &[(String, Vec<(String, f64)>)],
-) -> String {
+pub fn table_page(title: &str, lead: &str, tables: &[(String, Vec<Vec<String>>)], bars: &[Bars]) -> String {
     let mut body = format!("<p>{}</p>", escape(lead));
     for (caption, rows) in tables {
         table(&mut body, caption, rows);
