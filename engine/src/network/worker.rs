@@ -24,7 +24,7 @@ use super::ring::guarded;
 use super::seeds::Seeds;
 use super::signals::without_signals;
 use super::sockets::{LinkStep, Role, Sockets};
-use super::tls::{TlsSetup, TlsTrouble};
+use super::tls::TlsSetup;
 use super::{NetworkOptions, NetworkStatistics};
 use crate::engine::Engine;
 use crate::hashing::Hashing;
@@ -237,7 +237,7 @@ impl Workers {
 
     /// What went wrong with TLS last, on some thread.
     #[cfg(feature = "dns-over-tls")]
-    pub(crate) fn tls_trouble(&self) -> Option<TlsTrouble> {
+    pub(crate) fn tls_trouble(&self) -> Option<super::tls::TlsTrouble> {
         self.threads.iter().find_map(|thread| {
             thread.inbox.statistics.tls_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
         })
