@@ -107,7 +107,7 @@ impl World {
         let log = self.folder.join(format!("{name}.log"));
         let file = fs::File::create(&log)?;
         let script = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
-        let libraries = [&*library_folder(), "usr/lib/rspamd", "usr/lib/postfix", "lib"];
+        let libraries = [&*library_folder(), "usr/lib", "usr/lib/rspamd", "usr/lib/postfix", "lib"];
         let libraries = libraries.map(|path| self.rival(path).display().to_string()).join(":");
         let child = Command::new("unshare")
             .args(["--mount", "--propagation", "private", "sh", "-c", script])
