@@ -135,6 +135,17 @@ install_oracles
 unpack_mail_servers
 check "formatting" cargo fmt --all --check
 check "lints" cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
+# With every feature a name may be used that is not with fewer.
+lint_features() {
+    local package features
+    for features in "" network blocking-resolver zone-files "network blocking-resolver zone-files"; do
+        cargo clippy --quiet --package mailproof --no-default-features --features "$features" -- -D warnings || return 1
+    done
+    for package in mailproof-ffi mailproof-proto; do
+        cargo clippy --quiet --package $package --no-default-features -- -D warnings || return 1
+    done
+}
+check "lints of the smaller builds" lint_features
 check "dependencies: direction and licences" python3 scripts/check_dependencies.py
 cargo_tests "tests of every crate" --all-features --no-fail-fast
 cargo_tests "what reads and draws the records of benches" --package mailproof-benches --lib

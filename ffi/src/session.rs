@@ -4,7 +4,7 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use mailproof::proto::spf::SpfOutcome;
-use mailproof::{Envelope, Progress, Session};
+use mailproof::{Progress, Session};
 
 use crate::answer::Asked;
 use crate::engine::{Core, Dns, log_of, mailproof_engine};
@@ -395,7 +395,7 @@ impl mailproof_session {
     #[cfg(feature = "network")]
     pub(crate) fn hand_over(&mut self) -> Session {
         self.stage = Stage::Finished;
-        std::mem::replace(&mut self.session, self.core.engine.session(Envelope::default()))
+        std::mem::replace(&mut self.session, self.core.engine.session(mailproof::Envelope::default()))
     }
 
     /// The verdict has not been handed out.

@@ -138,6 +138,9 @@ pub struct DriveArguments {
     /// Send messages to a mail server, which must let loopback use XCLIENT for SPF to mean something
     #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["policy", "milter"])]
     pub smtp: Option<Address>,
+    /// Be that mail server's next hop here, and check what the header of each message says when it arrives
+    #[arg(long, value_name = "ADDRESS", requires = "smtp")]
+    pub arrivals: Option<Address>,
     /// Verify in this process, with the DNS of the messages at hand
     #[arg(long, conflicts_with_all = ["policy", "milter", "smtp"])]
     pub engine: bool,
@@ -156,7 +159,7 @@ pub struct DriveArguments {
     /// Which messages.
     #[command(flatten)]
     pub stream: StreamArguments,
-    /// Results that are checked: spf, dkim, dmarc, arc, joined by commas, or none [default: all; none for --smtp and --null]
+    /// Results that are checked: spf, dkim, dmarc, arc, joined by commas, or none [default: all; none for --null, and for --smtp without --arrivals]
     #[arg(long, value_name = "LIST", conflicts_with_all = ["engine", "library", "null"])]
     pub claims: Option<Claims>,
     /// A connection for each message, or connections that are kept
@@ -286,6 +289,9 @@ pub struct SimArguments {
     /// Every message is the shortest one
     #[arg(long)]
     pub short: bool,
+    /// What is plain, joined by commas: limits (nothing reaches them), workers and servers (one), withdrawal and stale (none)
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub plain: Vec<String>,
 }
 
 /// Arguments of `null`.
@@ -331,7 +337,7 @@ impl DriveArguments {
             () if self.milter.is_empty() => Claims { spf: true, ..Claims::NONE },
             () => Claims::ALL,
         };
-        let claims = self.claims.unwrap_or(claims);
+        let claims = if self.arrivals.is_some() { Claims::NONE } else { self.claims.unwrap_or(claims) };
         let connections = match self.connections {
             ConnectionsWord::Each => Connections::Each,
             ConnectionsWord::Kept => Connections::Kept,

@@ -14,12 +14,14 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::arguments::{
     Arguments, Command, CorpusArguments, DriveArguments, NullArguments, OutputArguments, SpawnArguments,
 };
+use crate::compare::DELIVERY_TIME_MAX;
 use crate::corpus::file::StreamError;
 use crate::corpus::{Corpus, Maker, file};
 use crate::drive::{self, DriveError, Observer, Settings, Stalled, Subject, Unseen};
 use crate::measure::Pinned;
 use crate::null::NullMilter;
 use crate::report::{self, Basis, Run};
+use crate::sink::Sink;
 use crate::target::{Address, Claims, Connections, Leg, Target};
 use crate::view::View;
 
@@ -143,12 +145,21 @@ fn drive(arguments: &DriveArguments) -> Result<Outcome, Trouble> {
     let mut settings = arguments.settings();
     settings.interrupt = Some(interrupts()?);
     let target = arguments.target();
-    // In this process everything is found out.
-    let is_inside = arguments.engine || arguments.library.is_some();
-    let claims = if is_inside { Claims::ALL } else { target.as_ref().map_or(Claims::NONE, |target| target.claims) };
+    let claims = match &target {
+        Some(target) if arguments.arrivals.is_none() => target.claims,
+        _ if arguments.null => Claims::NONE,
+        _ => arguments.claims.unwrap_or(Claims::ALL),
+    };
     let basis = Basis { claims, late_share_max: settings.late_share_max };
-    let mut observer = observer(&arguments.output, basis);
-    let run = if arguments.engine {
+    // While it runs, an answer is only an answer where the mail itself tells.
+    let seen = if arguments.arrivals.is_some() { Basis { claims: Claims::NONE, ..basis } } else { basis };
+    let mut observer = observer(&arguments.output, seen);
+    let sink = match &arguments.arrivals {
+        Some(Address::Tcp(address)) => Some(Sink::listen(*address, &corpus.letters, claims)?),
+        Some(Address::Unix(_)) => return Err(Trouble::Usage("--arrivals: a next hop has a TCP address".to_owned())),
+        None => None,
+    };
+    let mut run = if arguments.engine {
         let zone = corpus.records.to_zone().map_err(|error| Trouble::Usage(error.to_string()))?;
         let engine = Engine::builder().zone(zone).build().map_err(|error| Trouble::Usage(error.to_string()))?;
         drive::run(&Subject::Verifier(&engine), &corpus.letters, &arguments.load, &settings, &mut *observer)?
@@ -168,6 +179,9 @@ fn drive(arguments: &DriveArguments) -> Result<Outcome, Trouble> {
         drive::run(&Subject::Target(&target), &corpus.letters, &arguments.load, &settings, &mut *observer)?
     };
     drop(observer);
+    if let Some(sink) = sink {
+        sink.wait_for(run.total.right, DELIVERY_TIME_MAX).correct(&mut run.total);
+    }
     finish(run, basis, &arguments.output)
 }
 

@@ -16,10 +16,13 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use mailproof::Engine;
+use mailproof::resolver::{BlockingResolver, ResolverError};
+
 use crate::arguments::CompareArguments;
 use crate::command::{Outcome, Trouble, interrupts, observer, write_file};
-use crate::corpus::{Corpus, Maker};
-use crate::drive::{self, Cpu, Settings, Subject};
+use crate::corpus::{Corpus, Letter, Maker};
+use crate::drive::{self, Cpu, Settings, Subject, Verifier};
 use crate::measure::{Machine, Pinned, Tree, Usage};
 use crate::null::NullMilter;
 use crate::plan::Load;
@@ -98,8 +101,8 @@ const IN_FLIGHT_MAX: usize = 100;
 const POSTFIX_SESSIONS: u32 = 20;
 /// A filter that answers nothing any more does not hold the others up.
 const DRAIN_TIME: Duration = Duration::from_secs(8);
-/// How long mail may stay in Postfix's queue when nothing more comes.
-const DELIVERY_TIME_MAX: Duration = Duration::from_secs(60);
+/// How long mail may stay in the queue of a mail server when nothing more comes.
+pub(crate) const DELIVERY_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Compares, prints the table, and writes what is asked for.
 ///
@@ -121,6 +124,7 @@ pub fn run(arguments: &CompareArguments) -> Result<Outcome, Trouble> {
     let mut world = World::start(&corpus.records, &rivals, places.clone())?.ok_or_else(|| {
         Trouble::Usage("unbound and knot have to be installed: apt-get install unbound knot".to_owned())
     })?;
+    warm(&corpus.letters)?;
     let mut settings = Settings {
         in_flight_max: IN_FLIGHT_MAX,
         message_time: Duration::from_secs(30),
@@ -187,7 +191,10 @@ fn outcome(findings: &Findings, is_interrupted: bool) -> Outcome {
     let postfix = || findings.postfix.iter().filter(|row| is_ours(row.name));
     let of_filters = || filters().flat_map(|found| [Some(&found.saturated), found.knee.as_ref(), Some(&found.common)]);
     let is_bad = of_filters().flatten().any(|run| run.bad_count() > 0)
-        || postfix().any(|row| row.common.bad_count() + row.arrivals.wrong + row.arrivals.unknown + row.refused > 0)
+        || postfix().any(|row| {
+            let Arrivals { wrong, temporary, unknown, .. } = row.arrivals;
+            row.common.bad_count() + wrong + temporary + unknown + row.refused > 0
+        })
         || findings.left_out.iter().any(|(name, _)| is_ours(name));
     let mut common = filters().map(|found| &found.common).chain(postfix().map(|row| &row.common));
     let is_invalid = common.any(|run| run.invalid(drive::LATE_SHARE_MAX).is_some());
@@ -207,6 +214,17 @@ fn places() -> Result<Places, Trouble> {
         return Err(Trouble::Usage("two processors are needed: one for the target, one for the generator".to_owned()));
     }
     Ok(Places { target: vec![0], beside: (1..count).collect() })
+}
+
+/// Asks the resolver for everything that the stream needs: the first row would wait for what the others find there.
+fn warm(letters: &[Letter]) -> Result<(), Trouble> {
+    let words = |error: ResolverError| Trouble::Usage(error.to_string());
+    let resolver = BlockingResolver::new(&[World::resolver_address()]).map_err(words)?;
+    let engine = Engine::builder().resolver(resolver).build().map_err(words)?;
+    for letter in letters {
+        Verifier::verify(&engine, letter).map_err(Trouble::Usage)?;
+    }
+    Ok(())
 }
 
 /// What the generator can do, against a filter that does nothing and is no libmilter.
@@ -331,14 +349,12 @@ fn postfix_row(
 
 /// Waits until everything that was accepted has arrived.
 fn deliver(sink: &Sink, accepted: u64) -> Result<(), String> {
-    let until = Instant::now() + DELIVERY_TIME_MAX;
-    while sink.arrivals().arrived < accepted {
-        if Instant::now() > until {
-            return Err(format!("of {accepted} messages that were accepted {} arrived", sink.arrivals().arrived));
-        }
-        thread::sleep(Duration::from_millis(5));
+    let arrived = sink.wait_for(accepted, DELIVERY_TIME_MAX).arrived;
+    if arrived < accepted {
+        Err(format!("of {accepted} messages that were accepted {arrived} arrived"))
+    } else {
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ mod world;
 
 pub use self::check::{Invariant, Violation};
 pub(crate) use self::command::run as command;
-pub use self::plan::{Cuts, Plan, Trouble};
+pub use self::plan::{Cuts, Plain, Plan, Trouble};
 pub use self::run::{Ran, Stage, play};
 pub use self::shrink::shrink;
 

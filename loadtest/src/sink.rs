@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use crate::corpus::Letter;
 use crate::drive::{Expected, Findings, Judgement};
+use crate::measure::Tally;
 use crate::target::Claims;
 
 /// A running one; it ends with its process.
@@ -23,10 +24,9 @@ pub struct Sink {
 struct Books {
     expected: HashMap<String, (Expected, String)>,
     claims: Claims,
-    arrived: AtomicU64,
-    wrong: AtomicU64,
-    unknown: AtomicU64,
-    examples: Mutex<Vec<String>>,
+    arrivals: Mutex<Arrivals>,
+    /// A message has arrived.
+    news: Condvar,
     is_over: AtomicBool,
 }
 
@@ -37,6 +37,8 @@ pub struct Arrivals {
     pub arrived: u64,
     /// Messages whose header says something else than it must.
     pub wrong: u64,
+    /// Messages whose header says that something could not be found out (temperror), and is right otherwise.
+    pub temporary: u64,
     /// Messages that nobody has sent.
     pub unknown: u64,
     /// Some of the wrong ones.
@@ -55,7 +57,15 @@ impl Sink {
     /// # Errors
     /// When the machine gives no socket.
     pub fn start(letters: &[Letter], claims: Claims) -> io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        Self::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), letters, claims)
+    }
+
+    /// Starts where a mail server expects its next hop.
+    ///
+    /// # Errors
+    /// When the machine does not give this address.
+    pub fn listen(address: SocketAddr, letters: &[Letter], claims: Claims) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
         let expected = letters.iter().filter_map(|letter| {
             let id = message_id(&letter.octets)?;
@@ -64,10 +74,8 @@ impl Sink {
         let books = Arc::new(Books {
             expected: expected.collect(),
             claims,
-            arrived: AtomicU64::new(0),
-            wrong: AtomicU64::new(0),
-            unknown: AtomicU64::new(0),
-            examples: Mutex::default(),
+            arrivals: Mutex::default(),
+            news: Condvar::new(),
             is_over: AtomicBool::new(false),
         });
         let shared = Arc::clone(&books);
@@ -93,13 +101,36 @@ impl Sink {
     /// What has arrived up to now.
     #[must_use]
     pub fn arrivals(&self) -> Arrivals {
-        let books = &self.books;
-        Arrivals {
-            arrived: books.arrived.load(Ordering::Relaxed),
-            wrong: books.wrong.load(Ordering::Relaxed),
-            unknown: books.unknown.load(Ordering::Relaxed),
-            examples: books.examples.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        self.books.lock().clone()
+    }
+
+    /// Waits until so many messages have arrived, or for so long; what has arrived then.
+    #[must_use]
+    pub fn wait_for(&self, count: u64, time_max: Duration) -> Arrivals {
+        let is_missing = |arrivals: &mut Arrivals| arrivals.arrived < count;
+        let waited = self.books.news.wait_timeout_while(self.books.lock(), time_max, is_missing);
+        waited.unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+}
+
+impl Arrivals {
+    /// Corrects what was counted when a mail server took the messages by what became of them.
+    pub fn correct(&self, total: &mut Tally) {
+        let missing = total.right.saturating_sub(self.arrived);
+        for _ in 0..missing {
+            total.trouble("was taken, and has not arrived".to_owned());
         }
+        total.right -= missing;
+        for (count, other) in [(self.wrong, &mut total.wrong), (self.temporary, &mut total.temporary)] {
+            let count = count.min(total.right);
+            total.right -= count;
+            *other += count;
+        }
+        for _ in 0..self.unknown.min(total.right) {
+            total.trouble("arrived instead of one that was sent".to_owned());
+            total.right -= 1;
+        }
+        total.examples.extend(self.examples.iter().cloned());
     }
 }
 
@@ -165,19 +196,29 @@ fn learn(field: &[u8], findings: &mut Findings, id: &mut Option<String>) {
 }
 
 impl Books {
+    fn lock(&self) -> MutexGuard<'_, Arrivals> {
+        // Counts are whole whatever happened to a thread that held them.
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn count(&self, findings: &Findings, id: Option<&str>) {
-        self.arrived.fetch_add(1, Ordering::Relaxed);
-        let Some((expected, name)) = id.and_then(|id| self.expected.get(id)) else {
-            self.unknown.fetch_add(1, Ordering::Relaxed);
-            return;
-        };
-        if findings.judge(expected, self.claims) != Judgement::Right {
-            self.wrong.fetch_add(1, Ordering::Relaxed);
-            let mut examples = self.examples.lock().unwrap_or_else(PoisonError::into_inner);
-            if examples.len() < EXAMPLES_MAX {
-                examples.push(format!("{name}: found {}; expected {expected}", findings.to_line()));
+        let sent = id.and_then(|id| self.expected.get(id));
+        let judged = sent.map(|(expected, name)| (findings.judge(expected, self.claims), expected, name));
+        let mut arrivals = self.lock();
+        arrivals.arrived += 1;
+        match judged {
+            None => arrivals.unknown += 1,
+            Some((Judgement::Right, ..)) => {}
+            Some((Judgement::Temporary, ..)) => arrivals.temporary += 1,
+            Some((Judgement::Wrong, expected, name)) => {
+                arrivals.wrong += 1;
+                if arrivals.examples.len() < EXAMPLES_MAX {
+                    arrivals.examples.push(format!("{name}: found {}; expected {expected}", findings.to_line()));
+                }
             }
         }
+        drop(arrivals);
+        self.news.notify_all();
     }
 }
 
@@ -201,4 +242,27 @@ fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
         }
     }
     Ok(!line.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_became_of_the_messages_corrects_what_was_counted() {
+        let arrivals = Arrivals { arrived: 8, wrong: 2, temporary: 1, unknown: 1, examples: vec!["m-1".to_owned()] };
+        let mut total = Tally { offered: 12, started: 12, right: 10, failed: 2, ..Tally::default() };
+        arrivals.correct(&mut total);
+        let Tally { right, temporary, wrong, failed, started, .. } = total;
+        assert_eq!((right, temporary, wrong, failed), (4, 1, 2, 5));
+        assert_eq!(started, total.answered() + failed);
+        assert_eq!((total.troubles["was taken, and has not arrived"], total.examples.len()), (2, 1));
+    }
+
+    #[test]
+    fn more_arrivals_than_messages_leave_nothing_right() {
+        let mut total = Tally { offered: 2, started: 2, right: 2, ..Tally::default() };
+        Arrivals { arrived: 9, wrong: 3, unknown: 6, ..Arrivals::default() }.correct(&mut total);
+        assert_eq!((total.right, total.wrong, total.failed, total.answered()), (0, 2, 0, 2));
+    }
 }

@@ -1,6 +1,7 @@
 //! The program: what it refuses, and with which exit code.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -40,6 +41,22 @@ fn what_has_no_effect_or_does_not_exist_is_refused() {
         let output = run(target);
         assert!(output.status.success(), "{target:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+/// The next hop stands for the mail server too, which then adds nothing to the header.
+#[test]
+fn what_arrives_decides_where_a_mail_server_is_driven() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("tcp:127.0.0.1:{port}");
+    let words = ["drive", "--smtp", &address, "--arrivals", &address, "--load", "burst 20", "--sizes", "tiny"];
+    for (claims, code, line) in [("none", 0, "unchecked 20"), ("dmarc", 1, "right 0, temporary errors 0, wrong 20")] {
+        let output = run(&[&words[..], &["--claims", claims]].concat());
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!((output.status.code(), text.contains(line)), (Some(code), true), "{claims}: {text}");
+    }
+    let unix = [&words[..3], &["--arrivals", "unix:/tmp/x", "--load", "burst 1"]].concat();
+    assert_refused(&unix, 64, "a next hop has a TCP address");
+    assert_refused(&["drive", "--engine", "--arrivals", &address, "--load", "burst 1"], 64, "--smtp");
 }
 
 #[test]

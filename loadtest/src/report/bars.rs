@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 
 use super::chart::{escape, short};
 
-/// A caption, and what there is of each name.
+/// A caption, and what there is of each name; NaN for nothing.
 pub type Bars = (String, Vec<(String, f64)>);
 
 /// Bars beside each other, in so many columns.
 const COLUMNS: usize = 2;
-/// Room for a letter: those of a name are narrower than this on the average.
-const LETTER: f64 = 6.2;
+/// Room for a letter: those of a name are narrower than this on the average, whatever the font.
+const LETTER: f64 = 6.8;
 const BAR: f64 = 150.0;
 const FIGURE: f64 = 50.0;
 const HEAD: f64 = 44.0;

@@ -154,9 +154,10 @@ fn powers(low: f64, high: f64) -> ((f64, f64), Vec<f64>) {
     ((10_f64.powi(low), 10_f64.powi(high)), (low..=high).map(|power| 10_f64.powi(power)).collect())
 }
 
-/// A number in a few letters.
+/// A number in a few letters; `-` for none.
 pub(super) fn short(number: f64) -> String {
     match number.abs() {
+        size if size.is_nan() => "-".to_owned(),
         0.0 => "0".to_owned(),
         size if size >= 1e6 => format!("{:.1}M", number / 1e6),
         size if size >= 1e4 => format!("{:.0}k", number / 1e3),
@@ -187,8 +188,8 @@ mod tests {
         assert_eq!(round_marks(12.01), [0.0, 5.0, 10.0]);
         assert_eq!(round_marks(0.0), [0.0]);
         assert_eq!(powers(0.3, 42.0), ((0.1, 100.0), vec![0.1, 1.0, 10.0, 100.0]));
-        let numbers = [0.0, 0.0123, 0.5, 3.25, 42.0, 730.0, 7300.0, 73_000.0, 1.5e6].map(short);
-        assert_eq!(numbers, ["0", "0.0123", "0.5", "3.25", "42", "730", "7300", "73k", "1.5M"]);
+        let numbers = [f64::NAN, 0.0, 0.0123, 0.5, 3.25, 42.0, 730.0, 7300.0, 73_000.0, 1.5e6].map(short);
+        assert_eq!(numbers, ["-", "0", "0.0123", "0.5", "3.25", "42", "730", "7300", "73k", "1.5M"]);
     }
 
     #[test]

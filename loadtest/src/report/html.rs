@@ -250,7 +250,7 @@ fn bar_chart(body: &mut String, caption: &str, values: &[(String, f64)]) {
     }
     let _ = write!(body, "<figure><figcaption>{}</figcaption><table class=\"bars\">", escape(caption));
     for (name, value) in values {
-        let part = value / most * 100.0;
+        let part = value.max(0.0) / most * 100.0;
         let _ = write!(
             body,
             "<tr><th scope=\"row\">{}</th><td class=\"bar\"><svg viewBox=\"0 0 100 10\" preserveAspectRatio=\"none\" aria-hidden=\"true\">\

@@ -110,6 +110,8 @@ fn cuts(arguments: &SimArguments) -> Result<Cuts, Trouble> {
     let mut cuts = Cuts { jobs: arguments.no_jobs, short: arguments.short, ..Cuts::default() };
     cuts.off =
         arguments.off.iter().map(|word| word.parse()).collect::<Result<BTreeSet<_>, _>>().map_err(Trouble::Usage)?;
+    cuts.plain =
+        arguments.plain.iter().map(|word| word.parse()).collect::<Result<BTreeSet<_>, _>>().map_err(Trouble::Usage)?;
     for word in &arguments.without {
         let bad = || Trouble::Usage(format!("{word:?} is neither CONNECTION nor CONNECTION.MESSAGE"));
         match word.split_once('.') {

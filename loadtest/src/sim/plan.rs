@@ -197,6 +197,63 @@ impl std::str::FromStr for Trouble {
     }
 }
 
+/// What a run can have plain.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Plain {
+    /// Nothing reaches its limit.
+    Limits,
+    /// There is one.
+    Workers,
+    /// There is one.
+    Servers,
+    /// Nothing that was published is withdrawn.
+    Withdrawal,
+    /// No answer serves after its end.
+    Stale,
+}
+
+impl Plain {
+    /// All of it.
+    pub const ALL: [Self; 5] = [Self::Limits, Self::Workers, Self::Servers, Self::Withdrawal, Self::Stale];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Limits => "limits",
+            Self::Workers => "workers",
+            Self::Servers => "servers",
+            Self::Withdrawal => "withdrawal",
+            Self::Stale => "stale",
+        }
+    }
+
+    const fn apply(self, plan: &mut Plan) {
+        match self {
+            Self::Limits => plan.limits = Limits::ROOMY,
+            Self::Workers => plan.workers = 1,
+            Self::Servers => plan.servers = 1,
+            Self::Withdrawal => plan.revoked_ms = None,
+            Self::Stale => plan.stale_seconds = 0,
+        }
+    }
+}
+
+impl std::str::FromStr for Plain {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        let words = || Self::ALL.map(Self::word).join(", ");
+        Self::ALL.into_iter().find(|it| it.word() == word).ok_or_else(|| format!("{word:?} is none of {}", words()))
+    }
+}
+
+impl Limits {
+    /// More than a run needs.
+    const ROOMY: Self =
+        Self { in_flight: 64, waiting: 256, link_outstanding: 128, connections: 64, cache_bytes: 1 << 20 };
+}
+
 /// What is left out of a plan.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Cuts {
@@ -210,6 +267,8 @@ pub struct Cuts {
     pub jobs: bool,
     /// All messages are the shortest letter, sent in large pieces.
     pub short: bool,
+    /// What is plain.
+    pub plain: BTreeSet<Plain>,
 }
 
 impl Plan {
@@ -220,16 +279,16 @@ impl Plan {
         // The swarm: every kind of trouble is there in some runs only, so that none hides another.
         let is_calm = random.chance(6);
         let share = random.between(10, 60);
-        let mut rates = Trouble::ALL.map(|_| {
+        let rates = Trouble::ALL.map(|_| {
             let (is_there, rate) = (random.chance(share), *random.pick_from(&[2, 10, 30, 70, 100]));
             if is_there && !is_calm { rate } else { 0 }
         });
         let few = random.chance(30);
         let limits = Limits {
-            in_flight: if few { random.between(1, 4) } else { 64 },
-            waiting: if few && random.chance(30) { random.between(1, 8) } else { 256 },
-            link_outstanding: if random.chance(30) { random.between(1, 3) } else { 128 },
-            connections: if random.chance(30) { random.between(1, 2) } else { 64 },
+            in_flight: if few { random.between(1, 4) } else { Limits::ROOMY.in_flight },
+            waiting: if few && random.chance(30) { random.between(1, 8) } else { Limits::ROOMY.waiting },
+            link_outstanding: if random.chance(30) { random.between(1, 3) } else { Limits::ROOMY.link_outstanding },
+            connections: if random.chance(30) { random.between(1, 2) } else { Limits::ROOMY.connections },
             cache_bytes: *random.pick_from(&[0, 1 << 14, 1 << 20, 1 << 20, 1 << 20]),
         };
         let (workers, servers) = (random.between(1, 3), random.between(1, 3));
@@ -244,8 +303,8 @@ impl Plan {
             let mut own = Random::of_case(seed, PLAN_CASE + 1 + number as u64);
             draw_connection(number, span_ms, focus, (cut, abort), &mut own)
         });
-        let mut connections: Vec<Connection> = connections.collect();
-        let mut jobs: Vec<Whole> = (0..random.below(3))
+        let connections: Vec<Connection> = connections.collect();
+        let jobs: Vec<Whole> = (0..random.below(3))
             .map(|_| {
                 let at_ms = random.below(span_ms) as u64;
                 let cancelled_ms = random.chance(30).then(|| at_ms + random.below(2_000) as u64);
@@ -253,8 +312,10 @@ impl Plan {
                 Whole { letter, at_ms, cancelled_ms }
             })
             .collect();
-        cuts.apply(&mut rates, &mut connections, &mut jobs);
-        Self { seed, workers, servers, connections, jobs, rates, revoked_ms, ttl_seconds, stale_seconds, limits }
+        let mut plan =
+            Self { seed, workers, servers, connections, jobs, rates, revoked_ms, ttl_seconds, stale_seconds, limits };
+        cuts.apply(&mut plan);
+        plan
     }
 
     /// How often a trouble strikes, in percent.
@@ -300,7 +361,9 @@ fn draw_connection(
 }
 
 impl Cuts {
-    fn apply(&self, rates: &mut [u8], connections: &mut Vec<Connection>, jobs: &mut Vec<Whole>) {
+    fn apply(&self, plan: &mut Plan) {
+        self.plain.iter().for_each(|plain| plain.apply(plan));
+        let Plan { rates, connections, jobs, .. } = plan;
         self.off.iter().for_each(|trouble| rates[*trouble as usize] = 0);
         connections.retain(|connection| !self.connections.contains(&connection.number));
         for connection in connections {
@@ -345,6 +408,9 @@ impl fmt::Display for Cuts {
         }
         if self.short {
             write!(f, " --short")?;
+        }
+        if !self.plain.is_empty() {
+            write!(f, " --plain {}", joined(self.plain.iter().map(|it| it.word().to_owned()).collect()))?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Makes a run that goes wrong smaller, as long as it goes wrong in the same way.
 
-use super::plan::{Cuts, Plan, Trouble};
+use super::plan::{Cuts, Plain, Plan, Trouble};
 use super::run::Stage;
 use super::{Invariant, Ran, Violation, run};
 
@@ -68,6 +68,14 @@ fn changes(plan: &Plan) -> Vec<Change> {
         }
     }
     changes.push(Box::new(|cuts| cuts.short = true));
+    for plain in Plain::ALL {
+        let with = Cuts { plain: [plain].into(), ..Cuts::default() };
+        if Plan::draw(plan.seed, &with) != *plan {
+            changes.push(Box::new(move |cuts| {
+                cuts.plain.insert(plain);
+            }));
+        }
+    }
     changes
 }
 
@@ -95,5 +103,22 @@ mod tests {
         assert_eq!(cuts.connections.iter().copied().collect::<Vec<_>>(), [0, 2]);
         assert!(cuts.jobs && cuts.short && !cuts.off.contains(&Trouble::Loss) && cuts.off.contains(&Trouble::Delay));
         assert!(fails(&cuts));
+        assert_eq!(
+            Plan::draw(plan.seed, &cuts).limits,
+            Plan::draw(4, &Cuts { plain: [Plain::Limits].into(), ..Cuts::default() }).limits
+        );
+    }
+
+    #[test]
+    fn what_is_plain_already_is_not_named_and_what_a_failure_needs_is_kept() {
+        let draw = |seed| Plan::draw(seed, &Cuts::default());
+        let is_fit = |plan: &Plan| plan.workers > 1 && plan.servers == 1 && plan.revoked_ms.is_some();
+        let plan = (0..).map(draw).find(is_fit).unwrap();
+        let cuts = smallest(&Cuts::default(), &plan, |cuts| Plan::draw(plan.seed, cuts).workers > 1);
+        assert!(cuts.plain.contains(&Plain::Withdrawal), "{cuts}");
+        assert!(!cuts.plain.contains(&Plain::Workers) && !cuts.plain.contains(&Plain::Servers), "{cuts}");
+        let words = cuts.to_string();
+        let list = words.split(" --plain ").nth(1).unwrap();
+        assert!(list.split(',').all(|word| cuts.plain.contains(&word.parse().unwrap())), "{words}");
     }
 }
