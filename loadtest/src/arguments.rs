@@ -139,7 +139,8 @@ pub struct DriveArguments {
     #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["policy", "milter"])]
     pub smtp: Option<Address>,
     /// Be that mail server's next hop here, and check what the header of each message says when it arrives
-    #[arg(long, value_name = "ADDRESS", requires = "smtp")]
+    #[arg(long, value_name = "ADDRESS", requires = "smtp",
+        conflicts_with_all = ["policy", "milter", "engine", "library", "null"])]
     pub arrivals: Option<Address>,
     /// Verify in this process, with the DNS of the messages at hand
     #[arg(long, conflicts_with_all = ["policy", "milter", "smtp"])]

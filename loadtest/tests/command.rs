@@ -56,7 +56,7 @@ fn what_arrives_decides_where_a_mail_server_is_driven() {
     }
     let unix = [&words[..3], &["--arrivals", "unix:/tmp/x", "--load", "burst 1"]].concat();
     assert_refused(&unix, 64, "a next hop has a TCP address");
-    assert_refused(&["drive", "--engine", "--arrivals", &address, "--load", "burst 1"], 64, "--smtp");
+    assert_refused(&["drive", "--engine", "--arrivals", &address, "--load", "burst 1"], 64, "--arrivals");
 }
 
 #[test]
