@@ -145,7 +145,7 @@ lint_features() {
         cargo clippy --quiet --package $package --no-default-features -- -D warnings || return 1
     done
 }
-check "lints of the smaller builds" lint_features
+[ "$long" != --long ] || check "lints of the smaller builds" lint_features
 check "dependencies: direction and licences" python3 scripts/check_dependencies.py
 cargo_tests "tests of every crate" --all-features --no-fail-fast
 cargo_tests "what reads and draws the records of benches" --package mailproof-benches --lib
