@@ -466,11 +466,15 @@ impl<'a> Run<'a> {
     fn check_clients(&mut self) -> Result<(), Violation> {
         let now_ms = self.now_ms();
         let limit = (MESSAGE_TIME_MAX + SPARE_TIME).as_millis() as u64;
-        let is_let_in =
-            |seat: &Seat| seat.waits_since.is_some() && !matches!(seat.client.state(), State::Offered | State::Over);
+        let is_let_in = |(wire, seat): (usize, &Seat)| match seat.client.state() {
+            State::Offered => false,
+            // It has gone, but what it said last, and its end, are still under way.
+            State::Over => self.world.borrow().arrival(wire) > now_ms,
+            _ => seat.waits_since.is_some(),
+        };
         // Others that are let in, as many as may be, are each held to the limit themselves.
         let open = usize::try_from(self.metrics.connections_open()).unwrap_or(0);
-        if open >= self.plan.limits.connections && self.clients.iter().any(is_let_in) {
+        if open >= self.plan.limits.connections && self.clients.iter().enumerate().any(is_let_in) {
             self.full_until = now_ms;
         }
         for seat in &self.clients {
