@@ -57,10 +57,14 @@ static void read_mail(mail *it, const char *line)
         *words[index]++ = '\0';
     }
     file = fopen(words[0], "rb");
-    it->octets = (unsigned char *)malloc(1 << 20);
-    if (file == NULL || it->octets == NULL)
+    if (file == NULL || fseek(file, 0, SEEK_END) != 0)
         exit(1);
-    it->length = fread(it->octets, 1, 1 << 20, file);
+    /* As much as it has: messages far apart in memory cost time that is not the library's. */
+    it->length = (size_t)ftell(file);
+    it->octets = (unsigned char *)malloc(it->length);
+    rewind(file);
+    if (it->octets == NULL || fread(it->octets, 1, it->length, file) != it->length)
+        exit(1);
     fclose(file);
     it->envelope.size = sizeof it->envelope;
     it->envelope.ip = words[1];
