@@ -36,7 +36,7 @@ fn main() {
         Some("--rust-side") => rust_side(&arguments[2..]),
         _ => {
             let told = arguments.iter().position(|word| word == "--pairs").and_then(|at| arguments.get(at + 1));
-            compare(told.map_or(PAIRS, |count| count.parse().expect("--pairs takes a number")));
+            compare(told.map_or(PAIRS, |count| count.parse::<usize>().expect("--pairs takes a number").max(1)));
         }
     }
 }

@@ -14,14 +14,13 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::arguments::{
     Arguments, Command, CorpusArguments, DriveArguments, NullArguments, OutputArguments, SpawnArguments,
 };
-use crate::compare::DELIVERY_TIME_MAX;
 use crate::corpus::file::StreamError;
 use crate::corpus::{Corpus, Maker, file};
 use crate::drive::{self, DriveError, Observer, Settings, Stalled, Subject, Unseen};
 use crate::measure::Pinned;
 use crate::null::NullMilter;
 use crate::report::{self, Basis, Run};
-use crate::sink::Sink;
+use crate::sink::{DELIVERY_TIME_MAX, Sink};
 use crate::target::{Address, Claims, Connections, Leg, Target};
 use crate::view::View;
 

@@ -27,7 +27,7 @@ use crate::measure::{Machine, Pinned, Tree, Usage};
 use crate::null::NullMilter;
 use crate::plan::Load;
 use crate::report::{Basis, Run};
-use crate::sink::{Arrivals, Sink};
+use crate::sink::{Arrivals, DELIVERY_TIME_MAX, Sink};
 use crate::target::{Claims, Connections, Leg, Target};
 
 use self::filters::{POLICYD_PROCESSES_MAX, Stack};
@@ -101,8 +101,6 @@ const IN_FLIGHT_MAX: usize = 100;
 const POSTFIX_SESSIONS: u32 = 20;
 /// A filter that answers nothing any more does not hold the others up.
 const DRAIN_TIME: Duration = Duration::from_secs(8);
-/// How long mail may stay in the queue of a mail server when nothing more comes.
-pub(crate) const DELIVERY_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Compares, prints the table, and writes what is asked for.
 ///

@@ -45,6 +45,8 @@ pub struct Arrivals {
     pub examples: Vec<String>,
 }
 
+/// How long mail may stay in the queue of a mail server when nothing more comes.
+pub const DELIVERY_TIME_MAX: Duration = Duration::from_secs(60);
 /// Octets of one line that are looked at; the rest of it is passed over.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
 const EXAMPLES_MAX: usize = 12;

@@ -54,7 +54,7 @@ fn what_arrives_decides_where_a_mail_server_is_driven() {
         let text = String::from_utf8(output.stdout).unwrap();
         assert_eq!((output.status.code(), text.contains(line)), (Some(code), true), "{claims}: {text}");
     }
-    let unix = [&words[..3], &["--arrivals", "unix:/tmp/x", "--load", "burst 1"]].concat();
+    let unix = [&words[..3], &["--arrivals", "unix:/nonexistent/next-hop.sock", "--load", "burst 1"]].concat();
     assert_refused(&unix, 64, "a next hop has a TCP address");
     assert_refused(&["drive", "--engine", "--arrivals", &address, "--load", "burst 1"], 64, "--arrivals");
 }

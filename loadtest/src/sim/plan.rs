@@ -250,7 +250,7 @@ impl std::str::FromStr for Plain {
 
 impl Limits {
     /// More than a run needs.
-    const ROOMY: Self =
+    pub(super) const ROOMY: Self =
         Self { in_flight: 64, waiting: 256, link_outstanding: 128, connections: 64, cache_bytes: 1 << 20 };
 }
 
