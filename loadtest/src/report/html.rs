@@ -290,7 +290,7 @@ stroke-dasharray:2 2}.legend{list-style:none;display:flex;flex-wrap:wrap;gap:4px
 .legend svg{width:26px;height:8px;margin-right:5px;vertical-align:middle}\
 .wide{overflow-x:auto;margin:0 0 16px}table{border-collapse:collapse;font-variant-numeric:tabular-nums}caption{text-align:left;font-weight:600;\
 padding:4px 0}.wide th,.wide td{border-bottom:1px solid var(--rule);padding:5px 12px 5px 0;text-align:right;white-space:nowrap}\
-.wide th:first-child{text-align:left;position:sticky;left:0;background:var(--paper);font-weight:400}figure .wide th:first-child{background:var(--card)}\
+.wide th:first-child{text-align:left;position:sticky;left:0;background:var(--paper);font-weight:400;white-space:normal;min-width:7rem}figure .wide th:first-child{background:var(--card)}\
 .wide tr:first-child th,.wide tr:first-child th:first-child{font-weight:600;vertical-align:bottom;white-space:normal}\
 .bars{width:100%}.bars th{font-weight:400;text-align:left;padding-right:8px;font-size:.85rem;overflow-wrap:anywhere}\
 .bars td{text-align:right;font-size:.85rem;white-space:nowrap}.bar{width:45%}.bar svg{width:100%;height:12px;display:block}\
